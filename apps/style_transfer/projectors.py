@@ -1,0 +1,80 @@
+"""The operators that the command line can put into the loop, by name, and the photorealistic preset."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graphs import Around, BandlimitedProjector, ChebyshevLowPass, Tikhonov, eigenbasis, matting
+from unroll import Box, Operator
+
+log = logging.getLogger(__name__)
+
+PROJECTORS = ("none", "matting", "matting-chebyshev", "tikhonov", "box")
+DOMAINS = ("difference", "image")
+EXACT_PIXELS = 40_000
+"""Up to this many pixels ``matting`` computes the eigenvectors U_k; beyond, it takes the polynomial form."""
+
+
+@dataclass(frozen=True)
+class ProjectorOptions:
+    """Which operator, and its parameters.
+
+    Attributes:
+        name: one of :data:`PROJECTORS`. ``matting`` is the projection onto span(U_k), the k-bandlimited signals of the
+            photograph's matting Laplacian L; ``matting-chebyshev`` its polynomial form of an ``order``; ``tikhonov``
+            is (I + gamma L)^-1; ``box`` is [0, 1].
+        k: the number of eigenvectors, or, below 1, their share of the number of pixels.
+        gamma: weight of the Tikhonov regulariser.
+        order: order of the polynomial.
+        domain: what is projected, the "difference" X - X_c from the photograph (the projection onto X_c + span(U_k))
+            or the "image" X.
+    """
+
+    name: str = "none"
+    k: float = 200
+    gamma: float = 1e3
+    order: int = 100
+    domain: str = "difference"
+
+    def __post_init__(self) -> None:
+        """Refuse names and values that mean nothing."""
+        if self.name not in PROJECTORS:
+            raise ValueError(f"unknown projector {self.name!r}: choose one of {', '.join(PROJECTORS)}")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"unknown domain {self.domain!r}: choose one of {', '.join(DOMAINS)}")
+        if self.k <= 0 or (self.k >= 1 and self.k != int(self.k)):
+            raise ValueError(f"k must be a whole number from 1 on, or a share between 0 and 1, got {self.k:g}")
+        if not self.gamma >= 0:
+            raise ValueError(f"gamma must be at least 0, got {self.gamma:g}")
+        if self.order < 1:
+            raise ValueError(f"the order must be at least 1, got {self.order}")
+
+
+PHOTO = ProjectorOptions("tikhonov", gamma=1e3)
+"""The preset of ``--photo``."""
+
+
+def build_projector(options: ProjectorOptions, content: Tensor) -> Operator | None:
+    """Return the operator for a photograph (1, 3, H, W) in [0, 1], on its device; None for "none"."""
+    if options.name == "none":
+        return None
+    if options.name == "box":
+        return Box(0.0, 1.0)
+    laplacian = matting(content).to(content.device)
+    k = int(options.k) if options.k >= 1 else options.k
+    operator: Operator
+    if options.name == "tikhonov":
+        operator = Tikhonov(laplacian, options.gamma)
+    elif options.name == "matting" and laplacian.n <= EXACT_PIXELS:
+        operator = BandlimitedProjector(eigenbasis(laplacian, k).vectors.to(content))
+    else:
+        if options.name == "matting":
+            log.warning(
+                "%d pixels are beyond the exact projector (%d): taking the Chebyshev form of order %d",
+                *(laplacian.n, EXACT_PIXELS, options.order),
+            )
+        operator = ChebyshevLowPass(laplacian, k=k, order=options.order)
+    return Around(operator, content) if options.domain == "difference" else operator

@@ -1,0 +1,195 @@
+"""Projectors and proximal operators of graphs, for the loop of an unrolled solver."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from torch import Tensor
+
+from graphs import _chebyshev
+from graphs._laplacian import Laplacian
+from graphs._signals import from_planes, self_adjoint, to_planes
+from graphs._spectrum import Eigenbasis, cutoff_for
+from unroll import Operator, ProximalOperator, Subspace
+
+logger = logging.getLogger(__name__)
+
+
+class BandlimitedProjector(Subspace):
+    """P(v) = argmin ||x - v||^2 over the k-bandlimited signals, x in span(U_k): U_k U_k^T v, channel by channel.
+
+    ``basis`` is what :func:`eigenbasis` returns, or U_k (n, k) itself with orthonormal columns. Signals: (n,), (n, c),
+    and (B, C, H, W) with H W = n, of any real floating dtype (half precision is computed in float32, autocast has no
+    effect). Cost: 2 n k multiplications a channel; keep U_k in the dtype of the signals to save its conversion at each
+    call.
+
+    Source: G. Puy and P. Perez, arXiv:1806.05285.
+    """
+
+    def __init__(self, basis: Eigenbasis | Tensor) -> None:
+        super().__init__(basis.vectors if isinstance(basis, Eigenbasis) else basis)
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return U_k U_k^T v; tau is idle."""
+        with torch.autocast(v.device.type, enabled=False):
+            return from_planes(super().forward(to_planes(v, self.basis.shape[0])), v)
+
+
+class ChebyshevLowPass(ProximalOperator):
+    """h(L) v, h a Jackson-damped Chebyshev polynomial of the ideal low-pass: the fast form of the bandlimited projector.
+
+    0 <= h <= 1 on the spectrum, so it is the prox of a convex quadratic, 1/2 <x, (h(L)^-1 - 1) x>. It is a projector
+    only in the limit of the order: it is not idempotent, for frequencies near the cutoff are kept in part.
+
+    Args:
+        laplacian: L.
+        k: how many eigenvectors to pass, an integer or a fraction of n in (0, 1); the cutoff is then found by counting
+            eigenvalues (:func:`cutoff_for`), never computing them. Or
+        cutoff: the highest frequency to pass, in (0, lambda_max]. Give one of the two.
+        order: of the polynomial, and the number of matvecs of a call. None takes 3 pi / 2 sqrt(lambda_max / cutoff),
+            which keeps h(0) >= 0.99; far below that, h(0) < 1 fades even the mean of a signal.
+
+    Signals as in :class:`Laplacian`; on their device, in their dtype, half precision computed in float32. tau is idle.
+    Differentiable at the cost of another call. Raises ValueError.
+
+    Attributes: ``cutoff``, ``order``.
+
+    Source: D. Hammond, P. Vandergheynst, R. Gribonval, "Wavelets on graphs via spectral graph theory", 2011;
+    L. O. Jay et al., "Electronic structure calculations for plane-wave codes without diagonalization", 1999 (damping).
+    """
+
+    linear = True
+
+    def __init__(
+        self,
+        laplacian: Laplacian,
+        *,
+        k: int | float | None = None,
+        cutoff: float | None = None,
+        order: int | None = None,
+    ) -> None:
+        super().__init__()
+        if k is not None and cutoff is None:
+            cutoff = cutoff_for(laplacian, k)
+        elif k is not None or cutoff is None:
+            raise ValueError("ChebyshevLowPass takes either k= or cutoff=, and one of them")
+        elif not 0 < cutoff <= laplacian.lambda_max:
+            raise ValueError(f"the cutoff must lie in (0, lambda_max = {laplacian.lambda_max:.4g}], got {cutoff}")
+        if order is None:
+            order = math.ceil(1.5 * math.pi * math.sqrt(laplacian.lambda_max / cutoff))
+        if order < 1:
+            raise ValueError(f"the order must be at least 1, got {order}")
+        self.laplacian, self.cutoff, self.order = laplacian, cutoff, order
+        self._coefficients = _chebyshev.low_pass(cutoff / laplacian.lambda_max if laplacian.lambda_max else 1.0, order)
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return h(L) v."""
+        return from_planes(self_adjoint(self.laplacian.planes(v), self._filter), v)
+
+    def response(self, eigenvalues: Tensor) -> Tensor:
+        """Return h at frequencies in [0, lambda_max], in the shape and dtype given."""
+        theta = (2 * eigenvalues.double() / (self.laplacian.lambda_max or 1.0) - 1).clamp(-1, 1).acos()
+        m = torch.arange(self.order + 1, device=theta.device)
+        return ((m * theta[..., None]).cos() @ torch.from_numpy(self._coefficients).to(theta)).to(eigenvalues.dtype)
+
+    def _filter(self, planes: Tensor) -> Tensor:
+        return _chebyshev.apply(self.laplacian, self._coefficients, planes)
+
+
+class Tikhonov(ProximalOperator):
+    """The prox of the smoothness gamma/2 Tr(X^T L X): v -> argmin_x tau gamma/2 Tr(x^T L x) + 1/2 ||x - v||^2.
+
+    That is (I + tau gamma L)^-1 v, the low-pass 1 / (1 + tau gamma lambda), by conjugate gradients with a Jacobi
+    preconditioner on all channels at once.
+
+    Args:
+        laplacian: L.
+        gamma: >= 0; frequencies of 1 / gamma are halved. 1e2 to 1e4 for matting Laplacians.
+        rtol: the iteration stops where ||v - (I + tau gamma L) x|| <= rtol ||v|| in every channel; since
+            I + tau gamma L >= I, the error ||x - x*|| is then at most rtol ||v|| too. float32 seldom goes below 1e-6.
+        max_iter: where it gives up, with a warning (logging) that says the residual reached; never silently.
+
+    Signals as in :class:`Laplacian`; on their device, in their dtype, half precision computed in float32. No graph of
+    the iterations is kept: the backward pass is the same solve. Cost: some sqrt(gamma lambda_max) matvecs.
+
+    Source: M. Hestenes and E. Stiefel, "Methods of conjugate gradients for solving linear systems", 1952.
+    """
+
+    linear = True
+
+    def __init__(self, laplacian: Laplacian, gamma: float, *, rtol: float = 1e-5, max_iter: int = 1000) -> None:
+        super().__init__()
+        if not (gamma >= 0 and math.isfinite(gamma)):
+            raise ValueError(f"gamma must be a number of at least 0, got {gamma}")
+        if not rtol > 0 or max_iter < 1:
+            raise ValueError(f"rtol must be positive and max_iter at least 1, got {rtol} and {max_iter}")
+        self.laplacian, self.gamma, self.rtol, self.max_iter = laplacian, gamma, rtol, max_iter
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return (I + tau gamma L)^-1 v."""
+        return from_planes(
+            self_adjoint(self.laplacian.planes(v), lambda planes: self._solve(planes, tau * self.gamma)), v
+        )
+
+    def _solve(self, v: Tensor, strength: float) -> Tensor:
+        """Conjugate gradients from zero on planes (m, n), each with its own step sizes."""
+        with torch.no_grad():
+            weight = 1 / (1 + strength * self.laplacian.diagonal().to(v))
+            x, residual = torch.zeros_like(v), v.clone()
+            tiny = torch.finfo(v.dtype).tiny
+            target = self.rtol * torch.linalg.vector_norm(v, dim=1)
+            direction = weight * residual
+            energy = (residual * direction).sum(dim=1)
+            product = torch.empty_like(v)
+            for _ in range(self.max_iter):
+                if bool((torch.linalg.vector_norm(residual, dim=1) <= target).all()):
+                    return x
+                self.laplacian.combine(direction, strength, 1.0, out=product)
+                step = energy / (direction * product).sum(dim=1).clamp_min(tiny)
+                x.addcmul_(step[:, None], direction)
+                residual.addcmul_(step[:, None], product, value=-1)
+                scaled = weight * residual
+                energy, last = (residual * scaled).sum(dim=1), energy
+                direction.mul_((energy / last.clamp_min(tiny))[:, None]).add_(scaled)
+            reached = torch.linalg.vector_norm(residual, dim=1)
+            if not bool((reached <= target).all()):
+                ratio = float((reached * self.rtol / target.clamp_min(tiny)).max())
+                logger.warning(
+                    "Tikhonov stopped after max_iter=%d iterations at a relative residual of %.1e, above rtol=%.1e",
+                    self.max_iter,
+                    ratio,
+                    self.rtol,
+                )
+            return x
+
+
+class Around(Operator):
+    """P(v) = guide + operator(v - guide): an operator on the difference from a guide.
+
+    Of the projection onto span(U_k) it makes the projection onto the affine set guide + span(U_k), of the prox of f the
+    prox of f(. - guide). So it is as convex and idempotent as its operator, which its instance says, but not linear.
+
+    ``guide`` broadcasts against the signal, is used in its dtype and on its device, and is not in the state_dict. Raises
+    ValueError where the two do not broadcast to the shape of the signal.
+    """
+
+    guide: Tensor
+
+    def __init__(self, operator: Operator, guide: Tensor) -> None:
+        super().__init__()
+        self.operator = operator
+        self.convex = operator.convex  # type: ignore[misc]  # a law of the operator inside, known per instance only
+        self.idempotent = operator.idempotent  # type: ignore[misc]
+        self.register_buffer("guide", guide, persistent=False)
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return guide + operator(v - guide)."""
+        guide = self.guide.to(v)
+        try:
+            guide = guide.expand_as(v)
+        except RuntimeError:
+            raise ValueError(f"the guide {tuple(guide.shape)} does not fit the signal {tuple(v.shape)}") from None
+        moved: Tensor = guide + self.operator(v - guide, tau, t=t)
+        return moved

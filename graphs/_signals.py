@@ -1,0 +1,79 @@
+"""Signals on n nodes as stacks of planes (m, n), and linear self-adjoint maps of such stacks under autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def to_planes(v: Tensor, n: int, grid_shape: tuple[int, int] | None = None) -> Tensor:
+    """Return a signal (n,), (n, c) or (B, C, H, W) as contiguous planes (m, n), in float32 at least.
+
+    Images need H W = n, and (H, W) = ``grid_shape`` where it is given. Raises ValueError or TypeError otherwise.
+    """
+    if not v.is_floating_point():
+        raise TypeError(f"a signal must be a real floating-point tensor, got {v.dtype}: convert it with .float()")
+    shape = tuple(v.shape)
+    if v.ndim == 4:
+        if grid_shape is not None and shape[2:] != grid_shape:
+            raise ValueError(
+                f"the graph is that of a {grid_shape[0]} x {grid_shape[1]} image, the signal {shape} has {shape[2]} x {shape[3]} pixels"
+            )
+        if shape[2] * shape[3] != n:
+            raise ValueError(
+                f"the graph has {n} nodes, the signal {shape} has {shape[2]} x {shape[3]} = {shape[2] * shape[3]} pixels"
+            )
+        planes = v.reshape(shape[0] * shape[1], n)
+    elif v.ndim in (1, 2):
+        if shape[0] != n:
+            raise ValueError(f"the graph has {n} nodes, the signal {shape} has {shape[0]} rows")
+        planes = v[None] if v.ndim == 1 else v.T
+    else:
+        raise ValueError(f"a signal is (n,), (n, c) or (B, C, H, W), got the shape {shape}")
+    return planes.to(torch.float64 if v.dtype == torch.float64 else torch.float32).contiguous()
+
+
+def from_planes(planes: Tensor, like: Tensor) -> Tensor:
+    """Return planes (m, n) in the shape and dtype of the signal they came from."""
+    return (planes.T.contiguous() if like.ndim == 2 else planes).reshape(like.shape).to(like.dtype)
+
+
+class SelfAdjoint(torch.autograd.Function):
+    """planes -> action(planes) for a linear self-adjoint action on each plane, its own derivative of every order."""
+
+    @staticmethod
+    def forward(planes: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return action(planes)."""
+        return action(planes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Callable[[Tensor], Tensor]], output: Tensor) -> None:
+        """Keep the action; a linear map needs nothing else."""
+        ctx.action = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Return action(gradient)."""
+        return self_adjoint(grads[0].contiguous(), ctx.action), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        """Return action(tangent)."""
+        return self_adjoint(tangents[0].contiguous(), ctx.action)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, None], planes: Tensor, action: Any) -> tuple[Tensor, int | None]:
+        """Stack the batch on the planes."""
+        if in_dims[0] is None:
+            return self_adjoint(planes, action), None
+        stack = planes.movedim(in_dims[0], 0)
+        return self_adjoint(stack.flatten(0, 1).contiguous(), action).reshape(stack.shape), 0
+
+
+def self_adjoint(planes: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return action(planes), differentiable; see SelfAdjoint."""
+    result: Tensor = SelfAdjoint.apply(planes, action)
+    return result

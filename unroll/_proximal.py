@@ -1,0 +1,94 @@
+"""Elementary projectors and proximal operators."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unroll._operator import Projector, ProximalOperator
+
+
+class Box(Projector):
+    """Projection onto {x : low <= x <= high}, entry by entry; real signals of any shape.
+
+    ``low`` and ``high`` are numbers, or tensors that broadcast against the signal and move with the module.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> None:
+        super().__init__()
+        low, high = (torch.as_tensor(b, dtype=b.dtype if isinstance(b, Tensor) else torch.float64) for b in (low, high))
+        if bool((low > high).any()):
+            raise ValueError(f"Box needs low <= high, got low = {low.tolist()} and high = {high.tolist()}")
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return min(max(v, low), high)."""
+        return v.clamp(self.low.to(v), self.high.to(v))
+
+
+class Subspace(Projector):
+    """Projection onto the span of orthonormal columns U, P(v) = U (U^H v), along one dimension of the signal.
+
+    Shapes: ``basis`` is (n, k); ``v`` has length n along ``dim`` (default: the last). U is used in the dtype of v.
+    Cost: 2 n k multiplications per vector. Raises ValueError where U^H U is not the identity to 1e-4.
+    """
+
+    linear = True
+    basis: Tensor
+
+    def __init__(self, basis: Tensor, *, dim: int = -1) -> None:
+        super().__init__()
+        if basis.ndim != 2:
+            raise ValueError(f"the basis must be a matrix (n, k), got the shape {tuple(basis.shape)}")
+        gram = basis.mH @ basis
+        defect = float((gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs().max())
+        if not defect < 1e-4:
+            raise ValueError(
+                f"the basis must have orthonormal columns, |U^H U - I| reaches {defect:.1e}: "
+                "take torch.linalg.qr(basis).Q"
+            )
+        self.register_buffer("basis", basis, persistent=False)
+        self.dim = dim
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return U U^H v along ``dim``."""
+        rows = v.movedim(self.dim, -1)
+        if rows.shape[-1] != self.basis.shape[0]:
+            raise ValueError(
+                f"the basis spans vectors of length {self.basis.shape[0]}, the signal of shape {tuple(v.shape)} "
+                f"has length {rows.shape[-1]} along dimension {self.dim}"
+            )
+        basis = self.basis.to(device=v.device, dtype=torch.promote_types(v.dtype, self.basis.dtype))
+        if not self.basis.is_complex():
+            basis = basis.to(v.dtype)
+        coefficients = rows.to(basis.dtype) @ basis.conj()
+        return (coefficients @ basis.mT).movedim(-1, self.dim)
+
+
+class SoftThreshold(ProximalOperator):
+    """prox of f(x) = threshold ||x||_1: v -> v max(1 - tau threshold / |v|, 0), entry by entry, real or complex.
+
+    ``threshold`` >= 0 is a number, or a tensor (a Parameter, if it is to be learned) that broadcasts against v.
+    """
+
+    def __init__(self, threshold: float | Tensor) -> None:
+        super().__init__()
+        if isinstance(threshold, torch.nn.Parameter):
+            self.threshold: float | Tensor = threshold
+            return
+        if bool((torch.as_tensor(threshold) < 0).any()):
+            raise ValueError(f"the threshold must be at least 0, got {threshold}")
+        if isinstance(threshold, Tensor):
+            self.register_buffer("threshold", threshold, persistent=False)
+        else:
+            self.threshold = threshold
+
+    def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
+        """Return the soft-thresholded signal; the phase of complex entries is kept."""
+        if v.is_complex():
+            return torch.sgn(v) * torch.relu(v.abs() - tau * self.threshold)
+        return torch.sign(v) * torch.relu(v.abs() - tau * self.threshold)
