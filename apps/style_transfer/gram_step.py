@@ -22,9 +22,7 @@ class Moments(NamedTuple):
     @property
     def covariance(self) -> Tensor:
         """The Gram matrix of the centred features, (B, c, c)."""
-        mean: Tensor = self.mean
-        gram: Tensor = self.gram
-        return gram - mean @ mean.mT
+        return self.gram - self.mean @ self.mean.mT
 
 
 def moments(features: Tensor) -> Moments:
@@ -51,12 +49,12 @@ class GramStep(nn.Module):
         now = moments(features)
         rows = features.flatten(2)
         if not self.normalised:
-            return ((now.gram - style.gram) @ rows).view_as(features)
+            return torch.matmul(now.gram - style.gram, rows).view_as(features)
         k, h = now.covariance, style.covariance
         c = rows.shape[1]
         scale = c**0.5 / (_norm(k) + _norm(h) + 1e-12)
         rms, rms_style = _rms(k), _rms(h)
-        step = (k - h) @ ((rows - now.mean) * (scale / rms)) + (now.mean - style.mean) / (rms + rms_style)
+        step: Tensor = (k - h) @ ((rows - now.mean) * (scale / rms)) + (now.mean - style.mean) / (rms + rms_style)
         return step.view_as(features)
 
 
@@ -80,7 +78,7 @@ class WhiteningStep(nn.Module):
         rows = features.flatten(2)
         identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
         shift = transform @ now.mean - style.mean
-        step = (identity - transform) @ rows + shift
+        step: Tensor = (identity - transform) @ rows + shift
         return (step / (_rms(k) + _rms(h))).view_as(features)
 
 
