@@ -51,10 +51,14 @@ def matting(image: Tensor, *, radius: int = 1, eps: float = 1e-7) -> Laplacian:
     reach = 2 * radius
     offsets = [(dy, dx) for dy in range(reach + 1) for dx in range(-reach, reach + 1) if (dy, dx) > (0, 0)]
     weights = np.zeros((len(offsets), height, width))
-    matting_diagonals(pixels, radius, float(eps), weights)
+    strips = -(-(height - reach) // (4 * size))
+    for parity in (0, 1):
+        matting_diagonals((strips - parity + 1) // 2, parity, pixels, radius, float(eps), weights)
     shifts = np.array([dy * width + dx for dy, dx in offsets])
     # Each window adds a matrix between 0 and the identity, and a pixel lies in at most size^2 windows.
-    return StencilLaplacian(shifts, weights.reshape(len(offsets), -1), (height, width), bound=float(size**2))
+    laplacian = StencilLaplacian(shifts, weights.reshape(len(offsets), -1), (height, width), bound=float(size**2))
+    laplacian.near_kernel = pixels.reshape(len(pixels), -1).T.copy()  # the pixels may be the caller's own memory
+    return laplacian
 
 
 def grid(image_or_shape: Tensor | tuple[int, int], *, neighbours: int = 4, sigma: float = 0.1) -> Laplacian:
@@ -137,11 +141,11 @@ def knn(features: Tensor | FloatArray, k: int, *, sigma: float | None = None) ->
 def from_scipy(matrix: Any, *, grid_shape: tuple[int, int] | None = None) -> Laplacian:
     """Return the Laplacian with the entries of a scipy sparse matrix (n, n), symmetric positive semi-definite.
 
-    Symmetry is checked to 1e-10 of the largest entry; positive semi-definiteness is the caller's to ensure. Constants
-    need not lie in the kernel (normalised Laplacians). ``grid_shape`` = (H, W), H W = n, lets signals be images.
-    Computed in float64. Raises ValueError.
+    Symmetry is checked to 1e-10 of the largest entry and then made exact; positive semi-definiteness is the caller's to
+    ensure. Constants need not lie in the kernel (normalised Laplacians). ``grid_shape`` = (H, W), H W = n, lets signals
+    be images. Computed in float64. Raises ValueError.
     """
-    shape = getattr(matrix, "shape", ())
+    shape: tuple[int, ...] = getattr(matrix, "shape", ())
     if not sparse.issparse(matrix) or len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
         raise ValueError(
             f"the Laplacian must be a square scipy sparse matrix, got {type(matrix).__name__} of shape {shape}"
@@ -165,7 +169,7 @@ def from_scipy(matrix: Any, *, grid_shape: tuple[int, int] | None = None) -> Lap
         raise ValueError(
             f"grid_shape {grid_shape} has {math.prod(grid_shape)} pixels, the Laplacian {matrix.shape[0]} rows"
         )
-    return SparseLaplacian(matrix, grid_shape)
+    return SparseLaplacian(sparse.csr_array((matrix + matrix.T) / 2), grid_shape)
 
 
 def _pixels(image: Tensor) -> FloatArray:

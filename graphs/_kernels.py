@@ -2,46 +2,65 @@
 
 from __future__ import annotations
 
-import threading
+import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numba import prange
-from numba.core import config
-
-# numba's fallback threading layer ("workqueue") ends the process when two threads launch at once.
-_launch = threading.Lock()
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile in parallel, cached on disk where some folder can be written."""
-    options: dict[str, Any] = {"parallel": True, "nogil": True, "fastmath": {"contract"}}
+    """Compile function(start, stop, ...) into function(blocks, ...), which shares range(blocks) among torch's threads.
+
+    Plain threads, and not numba's: those spin while they wait, which starves a busy machine, end the process where two
+    Python threads launch at once (the "workqueue" layer) or where it was forked (OpenMP). The code is cached on disk
+    where some folder can be written.
+    """
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}}
     try:
         kernel = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba raises where neither the package's folder nor the user's cache is writable
         kernel = numba.njit(**options)(function)
 
-    def launch(*arguments: Any) -> None:
-        with _launch:
-            numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
-            kernel(*arguments)
+    def launch(blocks: int, *arguments: Any) -> None:
+        # Handing over costs some 50 us, about what a few blocks take.
+        threads = max(1, min(torch.get_num_threads(), blocks // 8))
+        bounds = [blocks * i // threads for i in range(threads + 1)]
+        others = [
+            _pool(os.getpid(), threads - 1).submit(kernel, start, stop, *arguments)
+            for start, stop in pairwise(bounds[1:])
+        ]
+        kernel(0, bounds[1], *arguments)
+        for other in others:
+            other.result()
 
     return launch
 
 
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return the threads of this process: those of its parent do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="graphs")
+
+
+BLOCK = 2048
+
+
 @_compiled
-def combine_diagonals(shifts, weights, x, a, b, z, c, v, d, out):  # type: ignore[no-untyped-def]
+def combine_diagonals(start, stop, shifts, weights, x, a, b, z, c, v, d, out):  # type: ignore[no-untyped-def]
     """Write a L x + b x + c z + d v, plane by plane, for L given by its upper diagonals; out may be z, never x.
 
     Shapes: shifts (s,), weights (s, n) with weights[q, i] = L[i, i + shifts[q]], all others (m, n). Chunks stay in
     cache while every diagonal passes over them, and L 1 = 0 lets differences stand for the main diagonal.
     """
     planes, n = x.shape
-    chunk = 2048
-    for block in prange((n + chunk - 1) // chunk):
+    chunk = BLOCK
+    for block in range(start, stop):
         low = block * chunk
         high = min(n, low + chunk)
         total = np.empty(high - low, x.dtype)
@@ -73,66 +92,64 @@ def combine_diagonals(shifts, weights, x, a, b, z, c, v, d, out):  # type: ignor
 
 
 @_compiled
-def matting_diagonals(image, radius, eps, weights):  # type: ignore[no-untyped-def]
+def matting_diagonals(start, stop, parity, image, radius, eps, weights):  # type: ignore[no-untyped-def]
     """Add to weights the upper off-diagonals of the matting Laplacian of image (C, H, W), both float64.
 
-    Shapes: weights (2 r (4 r + 1) + 2 r, H, W), where row dy (4 r + 1) + dx - 1 holds L between (y, x) and
-    (y + dy, x + dx). Windows side by side are worked on together, so that every loop over i is one of vectors.
+    Shapes: weights (2 r (4 r + 1) + 2 r, H, W), where row dy (4 r + 1) + dx - 1 holds L between (y, x) and (y + dy, x +
+    dx). Windows side by side are worked on together, so that every loop over i is one of vectors. A strip of 4 (2 r +
+    1) rows of windows writes into the next strip, never further: the even ones may go at once, then the odd.
     """
     channels, height, width = image.shape
     size = 2 * radius + 1
     area = size * size
     rows, columns, chunk = height - 2 * radius, width - 2 * radius, 64
     strip = 4 * size
-    strips = (rows + strip - 1) // strip
-    for parity in range(2):
-        # Windows of one strip write into the next one, never further: even strips at once, then odd ones.
-        for half in prange((strips - parity + 1) // 2):
-            first = (2 * half + parity) * strip
-            whitened = np.empty((area, channels, chunk))
-            root = np.empty((channels, channels, chunk))
-            value = np.empty(chunk)
-            for y, left in np.ndindex((min(strip, rows - first), (columns + chunk - 1) // chunk)):
-                y, left = y + first, left * chunk
-                length = min(chunk, columns - left)
-                for p in range(channels):
-                    value[:] = 0
-                    for a in range(area):
-                        source = image[p, y + a // size, left + a % size :]
-                        for i in range(length):
-                            value[i] += source[i]
-                    for a in range(area):
-                        source, target = image[p, y + a // size, left + a % size :], whitened[a, p]
-                        for i in range(length):
-                            target[i] = source[i] - value[i] / area
-                # The Cholesky factor R of the covariance + eps / |w|, its diagonal inverted; then R^-1 (I - mean).
-                for p in range(channels):
-                    for q in range(p + 1):
-                        value[:] = eps if p == q else 0.0
-                        for a in range(area):
-                            for i in range(length):
-                                value[i] += whitened[a, p, i] * whitened[a, q, i]
-                        value /= area
-                        for s in range(q):
-                            for i in range(length):
-                                value[i] -= root[p, s, i] * root[q, s, i]
-                        for i in range(length):
-                            root[p, q, i] = 1 / np.sqrt(value[i]) if p == q else value[i] * root[q, q, i]
+    whitened = np.empty((area, channels, chunk))
+    root = np.empty((channels, channels, chunk))
+    value = np.empty(chunk)
+    for half in range(start, stop):
+        first = (2 * half + parity) * strip
+        for y, left in np.ndindex((min(strip, rows - first), (columns + chunk - 1) // chunk)):
+            y, left = y + first, left * chunk
+            length = min(chunk, columns - left)
+            for p in range(channels):
+                value[:] = 0
                 for a in range(area):
+                    source = image[p, y + a // size, left + a % size :]
+                    for i in range(length):
+                        value[i] += source[i]
+                for a in range(area):
+                    source, target = image[p, y + a // size, left + a % size :], whitened[a, p]
+                    for i in range(length):
+                        target[i] = source[i] - value[i] / area
+            # The Cholesky factor R of the covariance + eps / |w|, its diagonal inverted; then R^-1 (I - mean).
+            for p in range(channels):
+                for q in range(p + 1):
+                    value[:] = eps if p == q else 0.0
+                    for a in range(area):
+                        for i in range(length):
+                            value[i] += whitened[a, p, i] * whitened[a, q, i]
+                    value /= area
+                    for s in range(q):
+                        for i in range(length):
+                            value[i] -= root[p, s, i] * root[q, s, i]
+                    for i in range(length):
+                        root[p, q, i] = 1 / np.sqrt(value[i]) if p == q else value[i] * root[q, q, i]
+            for a in range(area):
+                for p in range(channels):
+                    target = whitened[a, p]
+                    for s in range(p):
+                        for i in range(length):
+                            target[i] -= root[p, s, i] * whitened[a, s, i]
+                    for i in range(length):
+                        target[i] *= root[p, p, i]
+            for a in range(area):
+                for b in range(a + 1, area):
+                    row = (b // size - a // size) * (4 * radius + 1) + b % size - a % size - 1
+                    target = weights[row, y + a // size, left + a % size :]
+                    value[:] = 1
                     for p in range(channels):
-                        target = whitened[a, p]
-                        for s in range(p):
-                            for i in range(length):
-                                target[i] -= root[p, s, i] * whitened[a, s, i]
                         for i in range(length):
-                            target[i] *= root[p, p, i]
-                for a in range(area):
-                    for b in range(a + 1, area):
-                        row = (b // size - a // size) * (4 * radius + 1) + b % size - a % size - 1
-                        target = weights[row, y + a // size, left + a % size :]
-                        value[:] = 1
-                        for p in range(channels):
-                            for i in range(length):
-                                value[i] += whitened[a, p, i] * whitened[b, p, i]
-                        for i in range(length):
-                            target[i] -= value[i] / area
+                            value[i] += whitened[a, p, i] * whitened[b, p, i]
+                    for i in range(length):
+                        target[i] -= value[i] / area

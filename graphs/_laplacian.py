@@ -28,12 +28,15 @@ class Laplacian:
     signal (float32 or float64; half precision is computed in float32) and on its device: a copy is made for each such
     pair on first use, and kept. A Laplacian is never changed.
 
-    Attributes: ``n``, ``shape`` = (n, n), ``grid_shape`` = (H, W) or None, ``lambda_max`` >= the largest eigenvalue.
+    Attributes: ``n``, ``shape`` = (n, n), ``grid_shape`` = (H, W) or None, ``lambda_max`` >= the largest eigenvalue,
+    ``near_kernel`` (n, f) float64 or None: signals beside the constant that L nearly maps to zero locally (the channels
+    of the image, for a matting Laplacian), for the coarse spaces of solvers.
     """
 
     n: int
     grid_shape: tuple[int, int] | None
     lambda_max: float
+    near_kernel: FloatArray | None = None
     _entries: Tensor
 
     def __init__(self, entries: Tensor, grid_shape: tuple[int, int] | None) -> None:
@@ -111,6 +114,10 @@ class Laplacian:
         """Return L x for contiguous planes (m, n), by torch alone."""
         raise NotImplementedError
 
+    def absolute_sums(self) -> Tensor:
+        """Return sum_j |L_ij| for each i, (n,), like :meth:`diagonal`; L <= diag of it, and its maximum bounds L."""
+        raise NotImplementedError
+
     def diagonal(self) -> Tensor:
         """Return the diagonal of L, (n,), in the dtype and on the device of the kept entries."""
         raise NotImplementedError
@@ -173,24 +180,24 @@ class Laplacian:
 class StencilLaplacian(Laplacian):
     """L with constants in its kernel, stored by its upper diagonals: (L x)_i = sum_j L_ij (x_j - x_i).
 
-    ``shifts`` (s,) are positive, ``weights`` (s, n) has weights[q, i] = L[i, i + shifts[q]] in float64, zero where there
-    is no such node. ``bound`` is a further proven upper bound of the spectrum; Gershgorin's circles give the other.
-    Differences instead of a stored main diagonal keep L 1 = 0 exact in every precision.
+    ``shifts`` (s,) are positive, ``weights`` (s, n) has weights[q, i] = L[i, i + shifts[q]] in float64, zero where
+    there is no such node. ``bound`` is a further proven upper bound of the spectrum; Gershgorin's circles give the
+    other. Differences instead of a stored main diagonal keep L 1 = 0 exact in every precision.
     """
 
     def __init__(
         self, shifts: IntArray, weights: FloatArray, grid_shape: tuple[int, int], bound: float = np.inf
     ) -> None:
         # On images narrower than the stencil two offsets may meet in one flat shift, at different pixels.
-        self._shifts, place = np.unique(shifts.astype(np.int64), return_inverse=True)
-        if len(self._shifts) < len(shifts):
-            merged = np.zeros((len(self._shifts), weights.shape[1]))
+        distinct, place = np.unique(shifts, return_inverse=True)
+        if len(distinct) < len(shifts):
+            merged = np.zeros((len(distinct), weights.shape[1]))
             np.add.at(merged, place, weights)
-            weights = merged
+            shifts, weights = distinct, merged
+        self._shifts = shifts.astype(np.int64)
         super().__init__(torch.from_numpy(weights), grid_shape)
         self.n = weights.shape[1]
-        absolute = _row_sums(self._shifts, self._entries.abs()) + self.diagonal().abs()
-        self.lambda_max = min(bound, float(absolute.max()))
+        self.lambda_max = min(bound, float(self.absolute_sums().max()))
 
     def combine(
         self,
@@ -207,14 +214,15 @@ class StencilLaplacian(Laplacian):
         """Return a L x + b x + c z + d v in one pass over memory on the CPU, by shifted slices elsewhere."""
         if x.device.type != "cpu":
             return super().combine(x, a, b, z, c, v, d, out=out)
-        from graphs._kernels import combine_diagonals
+        from graphs._kernels import BLOCK, combine_diagonals
 
         out = torch.empty_like(x) if out is None else out
         planes, other, source = ((x if s is None else s).detach().numpy() for s in (x, z, v))
         # Scalars in the precision of the signal: float64 ones would widen the arithmetic of the whole last loop.
         a, b, c, d = (planes.dtype.type(s) for s in (a, b, c if z is not None else 0.0, d if v is not None else 0.0))
         weights = self._matrix_like(x).numpy()
-        combine_diagonals(self._shifts, weights, planes, a, b, other, c, source, d, out.numpy())
+        blocks = -(-self.n // BLOCK)
+        combine_diagonals(blocks, self._shifts, weights, planes, a, b, other, c, source, d, out.numpy())
         return out
 
     def _product(self, x: Tensor) -> Tensor:
@@ -225,6 +233,10 @@ class StencilLaplacian(Laplacian):
             product[:, :last] += flow
             product[:, shift:] -= flow
         return product
+
+    def absolute_sums(self) -> Tensor:
+        """Return sum_j |L_ij| for each i, (n,)."""
+        return _row_sums(self._shifts, self._entries.abs()) + self.diagonal().abs()
 
     def diagonal(self) -> Tensor:
         """Return the diagonal of L, (n,): minus the sum of the others in each row."""
@@ -252,13 +264,17 @@ class SparseLaplacian(Laplacian):
         super().__init__(torch.from_numpy(matrix.data), grid_shape)
         self._indptr, self._indices = matrix.indptr, matrix.indices
         self.n = matrix.shape[0]
-        self.lambda_max = float(abs(matrix).sum(axis=1).max())
+        self.lambda_max = float(self.absolute_sums().max())
 
     def _prepared(self, entries: Tensor) -> Tensor:
         return torch_csr(self._indptr, self._indices, entries)
 
     def _product(self, x: Tensor) -> Tensor:
         return (self._matrix_like(x) @ x.T).T.contiguous()
+
+    def absolute_sums(self) -> Tensor:
+        """Return sum_j |L_ij| for each i, (n,)."""
+        return torch.from_numpy(abs(self.to_scipy()).sum(axis=1)).to(self.device, self.dtype)
 
     def diagonal(self) -> Tensor:
         """Return the diagonal of L, (n,)."""

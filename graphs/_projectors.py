@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphs import _chebyshev
+from graphs._coarse import CoarseSpace
 from graphs._laplacian import Laplacian
 from graphs._signals import from_planes, self_adjoint, to_planes
 from graphs._spectrum import Eigenbasis, cutoff_for
@@ -38,7 +40,7 @@ class BandlimitedProjector(Subspace):
 
 
 class ChebyshevLowPass(ProximalOperator):
-    """h(L) v, h a Jackson-damped Chebyshev polynomial of the ideal low-pass: the fast form of the bandlimited projector.
+    """h(L) v, h a Jackson-damped Chebyshev polynomial of the ideal low-pass: the bandlimited projector, fast.
 
     0 <= h <= 1 on the spectrum, so it is the prox of a convex quadratic, 1/2 <x, (h(L)^-1 - 1) x>. It is a projector
     only in the limit of the order: it is not idempotent, for frequencies near the cutoff are kept in part.
@@ -71,6 +73,8 @@ class ChebyshevLowPass(ProximalOperator):
         order: int | None = None,
     ) -> None:
         super().__init__()
+        if laplacian.lambda_max == 0:
+            raise ValueError("the graph has no edges (lambda_max = 0): every signal is in the band")
         if k is not None and cutoff is None:
             cutoff = cutoff_for(laplacian, k)
         elif k is not None or cutoff is None:
@@ -82,7 +86,7 @@ class ChebyshevLowPass(ProximalOperator):
         if order < 1:
             raise ValueError(f"the order must be at least 1, got {order}")
         self.laplacian, self.cutoff, self.order = laplacian, cutoff, order
-        self._coefficients = _chebyshev.low_pass(cutoff / laplacian.lambda_max if laplacian.lambda_max else 1.0, order)
+        self._coefficients = _chebyshev.low_pass(cutoff / laplacian.lambda_max, order)
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return h(L) v."""
@@ -90,7 +94,7 @@ class ChebyshevLowPass(ProximalOperator):
 
     def response(self, eigenvalues: Tensor) -> Tensor:
         """Return h at frequencies in [0, lambda_max], in the shape and dtype given."""
-        theta = (2 * eigenvalues.double() / (self.laplacian.lambda_max or 1.0) - 1).clamp(-1, 1).acos()
+        theta = (2 * eigenvalues.double() / self.laplacian.lambda_max - 1).clamp(-1, 1).acos()
         m = torch.arange(self.order + 1, device=theta.device)
         return ((m * theta[..., None]).cos() @ torch.from_numpy(self._coefficients).to(theta)).to(eigenvalues.dtype)
 
@@ -101,25 +105,29 @@ class ChebyshevLowPass(ProximalOperator):
 class Tikhonov(ProximalOperator):
     """The prox of the smoothness gamma/2 Tr(X^T L X): v -> argmin_x tau gamma/2 Tr(x^T L x) + 1/2 ||x - v||^2.
 
-    That is (I + tau gamma L)^-1 v, the low-pass 1 / (1 + tau gamma lambda), by conjugate gradients with a Jacobi
-    preconditioner on all channels at once.
+    That is (I + tau gamma L)^-1 v, the low-pass 1 / (1 + tau gamma lambda), by preconditioned conjugate gradients on
+    all channels at once.
 
     Args:
         laplacian: L.
         gamma: >= 0; frequencies of 1 / gamma are halved. 1e2 to 1e4 for matting Laplacians.
         rtol: the iteration stops where ||v - (I + tau gamma L) x|| <= rtol ||v|| in every channel; since
-            I + tau gamma L >= I, the error ||x - x*|| is then at most rtol ||v|| too. float32 seldom goes below 1e-6.
+            I + tau gamma L >= I, the error ||x - x*|| is then at most rtol ||v|| too.
         max_iter: where it gives up, with a warning (logging) that says the residual reached; never silently.
 
-    Signals as in :class:`Laplacian`; on their device, in their dtype, half precision computed in float32. No graph of
-    the iterations is kept: the backward pass is the same solve. Cost: some sqrt(gamma lambda_max) matvecs.
+    Signals as in :class:`Laplacian`, on their device and in their dtype; computed in float64, since float32 loses to
+    gamma lambda_max. No graph of the iterations is kept: the backward pass is the same solve. Raises ValueError.
+
+    Preconditioner: a Jacobi sweep, on pixel grids within a two-level cycle with a coarse space of 5 x 5 blocks on which
+    signals are affine in the image, factored on the CPU at the first call for each tau gamma. It takes 50 to 100
+    iterations for a matting Laplacian, where Jacobi alone takes 230 (gamma 1e2) to 2200 (1e4).
 
     Source: M. Hestenes and E. Stiefel, "Methods of conjugate gradients for solving linear systems", 1952.
     """
 
     linear = True
 
-    def __init__(self, laplacian: Laplacian, gamma: float, *, rtol: float = 1e-5, max_iter: int = 1000) -> None:
+    def __init__(self, laplacian: Laplacian, gamma: float, *, rtol: float = 1e-4, max_iter: int = 1000) -> None:
         super().__init__()
         if not (gamma >= 0 and math.isfinite(gamma)):
             raise ValueError(f"gamma must be a number of at least 0, got {gamma}")
@@ -133,36 +141,52 @@ class Tikhonov(ProximalOperator):
             self_adjoint(self.laplacian.planes(v), lambda planes: self._solve(planes, tau * self.gamma)), v
         )
 
+    @functools.cached_property
+    def _coarse(self) -> CoarseSpace | None:
+        return CoarseSpace(self.laplacian) if self.laplacian.grid_shape else None
+
     def _solve(self, v: Tensor, strength: float) -> Tensor:
         """Conjugate gradients from zero on planes (m, n), each with its own step sizes."""
         with torch.no_grad():
-            weight = 1 / (1 + strength * self.laplacian.diagonal().to(v))
-            x, residual = torch.zeros_like(v), v.clone()
-            tiny = torch.finfo(v.dtype).tiny
-            target = self.rtol * torch.linalg.vector_norm(v, dim=1)
-            direction = weight * residual
-            energy = (residual * direction).sum(dim=1)
-            product = torch.empty_like(v)
-            for _ in range(self.max_iter):
-                if bool((torch.linalg.vector_norm(residual, dim=1) <= target).all()):
-                    return x
+            residual = v.to(torch.float64, copy=True)
+            x, product = torch.zeros_like(residual), torch.empty_like(residual)
+            sweep = 1 / (1 + strength * self.laplacian.absolute_sums().to(residual))
+            tiny = torch.finfo(torch.float64).tiny
+            size = torch.linalg.vector_norm(residual, dim=1).clamp_min(tiny)
+            direction = energy = None
+            for iteration in range(self.max_iter + 1):
+                reached = float((torch.linalg.vector_norm(residual, dim=1) / size).max()) if v.numel() else 0.0
+                if reached <= self.rtol or math.isnan(reached) or iteration == self.max_iter:
+                    break
+                scaled = self._precondition(residual, sweep, strength)
+                energy, last = (residual * scaled).sum(dim=1, keepdim=True), energy
+                if direction is None or last is None:
+                    direction = scaled
+                else:
+                    direction.mul_(energy / last.clamp_min(tiny)).add_(scaled)
                 self.laplacian.combine(direction, strength, 1.0, out=product)
-                step = energy / (direction * product).sum(dim=1).clamp_min(tiny)
-                x.addcmul_(step[:, None], direction)
-                residual.addcmul_(step[:, None], product, value=-1)
-                scaled = weight * residual
-                energy, last = (residual * scaled).sum(dim=1), energy
-                direction.mul_((energy / last.clamp_min(tiny))[:, None]).add_(scaled)
-            reached = torch.linalg.vector_norm(residual, dim=1)
-            if not bool((reached <= target).all()):
-                ratio = float((reached * self.rtol / target.clamp_min(tiny)).max())
+                step = energy / (direction * product).sum(dim=1, keepdim=True).clamp_min(tiny)
+                x.addcmul_(step, direction)
+                residual.addcmul_(step, product, value=-1)
+            if not reached <= self.rtol:
                 logger.warning(
-                    "Tikhonov stopped after max_iter=%d iterations at a relative residual of %.1e, above rtol=%.1e",
+                    "Tikhonov stopped after %d iterations (max_iter=%d): relative residual %.1e, above rtol=%.1e",
+                    iteration,
                     self.max_iter,
-                    ratio,
+                    reached,
                     self.rtol,
                 )
+            return x.to(v.dtype)
+
+    def _precondition(self, residual: Tensor, sweep: Tensor, strength: float) -> Tensor:
+        """One symmetric cycle: sweep, coarse correction, sweep. The row sums of |L| keep it positive definite."""
+        x = sweep * residual
+        if self._coarse is None:
             return x
+        left = residual - self.laplacian.combine(x, strength, 1.0)
+        x += self._coarse.correct(left, strength)
+        self.laplacian.combine(x, strength, 1.0, out=left)
+        return x + sweep * (residual - left)
 
 
 class Around(Operator):
@@ -171,8 +195,8 @@ class Around(Operator):
     Of the projection onto span(U_k) it makes the projection onto the affine set guide + span(U_k), of the prox of f the
     prox of f(. - guide). So it is as convex and idempotent as its operator, which its instance says, but not linear.
 
-    ``guide`` broadcasts against the signal, is used in its dtype and on its device, and is not in the state_dict. Raises
-    ValueError where the two do not broadcast to the shape of the signal.
+    ``guide`` broadcasts against the signal, is used in its dtype and on its device, and is not in the state_dict.
+    Raises ValueError where the two do not broadcast to the shape of the signal.
     """
 
     guide: Tensor

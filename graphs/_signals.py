@@ -18,13 +18,15 @@ def to_planes(v: Tensor, n: int, grid_shape: tuple[int, int] | None = None) -> T
         raise TypeError(f"a signal must be a real floating-point tensor, got {v.dtype}: convert it with .float()")
     shape = tuple(v.shape)
     if v.ndim == 4:
-        if grid_shape is not None and shape[2:] != grid_shape:
+        height, width = shape[2:]
+        if grid_shape is not None and (height, width) != grid_shape:
             raise ValueError(
-                f"the graph is that of a {grid_shape[0]} x {grid_shape[1]} image, the signal {shape} has {shape[2]} x {shape[3]} pixels"
+                f"the graph is that of an image of {grid_shape[0]} x {grid_shape[1]} pixels, "
+                f"the signal {shape} has {height} x {width}"
             )
-        if shape[2] * shape[3] != n:
+        if height * width != n:
             raise ValueError(
-                f"the graph has {n} nodes, the signal {shape} has {shape[2]} x {shape[3]} = {shape[2] * shape[3]} pixels"
+                f"the graph has {n} nodes, the signal {shape} has {height} x {width} = {height * width} pixels"
             )
         planes = v.reshape(shape[0] * shape[1], n)
     elif v.ndim in (1, 2):

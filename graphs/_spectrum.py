@@ -13,6 +13,7 @@ from scipy.sparse import linalg
 from torch import Tensor
 
 from graphs import _chebyshev
+from graphs._coarse import symmetric_factor
 from graphs._laplacian import FloatArray, Laplacian
 
 
@@ -30,7 +31,7 @@ class EigenCount(NamedTuple):
     standard_error: float
 
 
-def dimension(k: int | float, n: int) -> int:
+def dimension(k: float, n: int) -> int:
     """Return k as a number of eigenvectors of n: an integer is itself, a float in (0, 1) a fraction of n, at least one.
 
     Raises ValueError for k < 1, k > n and anything else.
@@ -45,12 +46,12 @@ def dimension(k: int | float, n: int) -> int:
 def eigenbasis(laplacian: Laplacian, k: int | float, *, dtype: torch.dtype = torch.float64) -> Eigenbasis:
     """Return the lowest k eigenpairs, L U_k = U_k diag(eigenvalues), on the CPU.
 
-    k is an integer, or a float in (0, 1) for that fraction of n. Computed in float64, verified, then rounded to ``dtype``.
-    A multiple eigenvalue cut by k leaves the span of U_k to chance.
+    k is an integer, or a float in (0, 1) for that fraction of n. Computed in float64, verified, then rounded to
+    ``dtype``. A multiple eigenvalue cut by k leaves the span of U_k to chance.
 
-    Method: LAPACK for n <= 1500 or k > n / 4; above, Lanczos (ARPACK) on (L + s)^-1 with a small s > 0, factored once with a
-    symmetric minimum-degree ordering. Memory: n k numbers and the factor; minutes beyond 10^5 nodes.
-    Raises ValueError for a bad k, RuntimeError where ||L u - lambda u|| > 1e-6 lambda_max or U^T U differs from the identity
+    Method: LAPACK for n <= 1500 or k > n / 4; above, Lanczos (ARPACK) on (L + s)^-1 with a small s > 0, factored once
+    with a symmetric minimum-degree ordering. Memory: n k numbers and the factor; minutes beyond 10^5 nodes. Raises
+    ValueError for a bad k, RuntimeError where ||L u - lambda u|| > 1e-6 lambda_max or U^T U differs from the identity
     by more than 1e-6.
     """
     n, k = laplacian.n, dimension(k, laplacian.n)
@@ -63,7 +64,7 @@ def eigenbasis(laplacian: Laplacian, k: int | float, *, dtype: torch.dtype = tor
     defect = float(np.abs(vectors.T @ vectors - np.eye(k)).max())
     if not (residual <= 1e-6 * laplacian.lambda_max and defect <= 1e-6):
         raise RuntimeError(
-            f"the eigenpairs missed their tolerance: residual {residual:.1e} for lambda_max {laplacian.lambda_max:.3g}, "
+            f"the eigenpairs missed their tolerance: residual {residual:.1e}, lambda_max {laplacian.lambda_max:.3g}, "
             f"|U^T U - I| {defect:.1e}; try a smaller k than {k}"
         )
     return Eigenbasis(torch.from_numpy(values).to(dtype), torch.from_numpy(np.ascontiguousarray(vectors)).to(dtype))
@@ -73,9 +74,7 @@ def _shift_invert(matrix: sparse.csr_array, k: int, scale: float) -> tuple[Float
     """Lanczos on the inverse, shifted below zero, where L itself is singular."""
     n, shift = matrix.shape[0], -1e-6 * scale
     shifted = sparse.csc_array(matrix - shift * sparse.eye_array(n))
-    factor = linalg.splu(
-        shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True, "Equil": False}
-    )
+    factor = symmetric_factor(shifted)
     inverse = linalg.LinearOperator((n, n), matvec=factor.solve, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(n)
     values, vectors = linalg.eigsh(matrix, k, sigma=shift, OPinv=inverse, v0=start, which="LM")
@@ -86,9 +85,9 @@ def _shift_invert(matrix: sparse.csr_array, k: int, scale: float) -> tuple[Float
 def eigencount(laplacian: Laplacian, cutoff: float, *, order: int = 400, probes: int = 8, seed: int = 0) -> EigenCount:
     """Estimate how many eigenvalues lie at or below ``cutoff``: the mean of <z, h(L) z> over random signs z.
 
-    h is the Jackson-Chebyshev low-pass of that order (even), whose edge is smoothed: from ``lambda_max`` (pi / order)^2 / 4 on it
-    resolves the low end. Cost: order / 2 matvecs of ``probes`` channels; ``seed`` seeds the generator of the probes. The
-    standard error is that of the probes alone, at most about sqrt(2 count / probes).
+    h is the Jackson-Chebyshev low-pass of that order (even), whose edge is smoothed: from ``lambda_max`` (pi / order)^2
+    / 4 on it resolves the low end. Cost: order / 2 matvecs of ``probes`` channels; ``seed`` seeds the generator of the
+    probes. The standard error is that of the probes alone, at most about sqrt(2 count / probes).
 
     Source: E. Di Napoli, E. Polizzi, Y. Saad, "Efficient estimation of eigenvalue counts in an interval", 2016.
     """
@@ -101,8 +100,8 @@ def eigencount(laplacian: Laplacian, cutoff: float, *, order: int = 400, probes:
 def cutoff_for(laplacian: Laplacian, k: int | float, *, order: int = 400, probes: int = 8, seed: int = 0) -> float:
     """Estimate the cutoff below which k eigenvalues lie (k an integer, or a fraction of n in (0, 1)).
 
-    Bisection in log(cutoff) of :func:`eigencount`, which grows with the cutoff since the damping kernel is positive; the
-    moments of the probes do not depend on the cutoff and are computed once. Arguments and cost as there.
+    Bisection in log(cutoff) of :func:`eigencount`, which grows with the cutoff since the damping kernel is positive;
+    the moments of the probes do not depend on the cutoff and are computed once. Arguments and cost as there.
     """
     k = dimension(k, laplacian.n)
     if k == laplacian.n:

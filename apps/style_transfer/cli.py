@@ -34,6 +34,9 @@ log = logging.getLogger("apps.style_transfer")
 COMMANDS = ("stylize", "train", "demo")
 _BAD_INPUT = 2
 
+# How a RuntimeError says that memory has run out: the CPU's allocator, then those of CUDA and MPS.
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse with its complaint on one line."""
@@ -72,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(error: Exception) -> str | None:
     """Return the one line for an error that the user can mend, None for a fault of the program."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
         return "out of memory: make the picture smaller with --size, or choose another --device"
     if isinstance(error, ValueError):
         return text
@@ -138,6 +141,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=default.size, help="side of the crops; %(default)s")
     add("--large-size", type=int, default=default.large_size, help="side of the crops of the last part")
     add("--large-from", type=float, default=default.large_from, help="share of the budget where it begins")
+    add("--distil-steps", type=int, default=default.distil_steps, help="of the first maps; %(default)s")
     add("--rate", type=float, default=default.rate, help="of Adam; %(default)s")
     add("--seed", type=int, default=default.seed)
     add("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")

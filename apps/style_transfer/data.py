@@ -33,7 +33,7 @@ def list_images(folders: Iterable[Path], *, held_back: bool = False) -> list[Pat
 def load_images(paths: Sequence[Path], *, longest: int) -> list[Tensor]:
     """Return the pictures as uint8 tensors (3, H, W), shrunk to at most ``longest`` pixels on the longest side."""
     images = []
-    for path in tqdm(paths, desc="loading pictures", unit="picture", leave=False, delay=1):
+    for path in tqdm(paths, desc="loading pictures", unit="picture", leave=False, delay=1, disable=None):
         image = read_image(path).rgb
         if max(image.shape[-2:]) > longest:
             image = resize(image, longest)

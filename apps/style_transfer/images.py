@@ -61,13 +61,13 @@ def _to_picture(image: Image.Image) -> Picture:
         top = 1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0
         rgb = torch.from_numpy(np.clip(np.nan_to_num(grey) / top, 0, 1)).expand(3, -1, -1)
         return Picture(rgb[None].contiguous(), None, None)
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "L", "1", "LA"):
+        # The profile describes the old colour space, not the RGB made from it.
+        icc = None
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = torch.from_numpy(np.array(image.getchannel("A")))
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "L", "1", "LA"):
-        # The profile describes the old colour space, not the RGB made from it.
-        icc = None
     pixels = np.array(image.convert("RGB"))
     rgb = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     return Picture(rgb[None].contiguous(), alpha, icc)

@@ -34,9 +34,8 @@ class Targets:
 
 def gram(features: Tensor) -> Tensor:
     """Return the Gram matrix F^T F / n of features (B, c, H, W), n = H W: (B, c, c), computed in float32 at least."""
-    rows = features.flatten(2)
+    rows = _single_at_least(features.flatten(2))
     with torch.autocast(rows.device.type, enabled=False):
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         return rows @ rows.mT / rows.shape[-1]
 
 
@@ -55,7 +54,7 @@ class ContentLoss(Loss):
 
     def forward(self, x: tuple[Tensor, ...], data: Targets) -> Tensor:
         """Return L_c, (B,)."""
-        return (x[-1].float() - data.content.float()).square().flatten(1).mean(1)
+        return (_single_at_least(x[-1]) - _single_at_least(data.content)).square().flatten(1).mean(1)
 
 
 class StyleLoss(Loss):
@@ -104,3 +103,7 @@ def reference_objective(
 ) -> Perceptual:
     """Return lambda_c L_c + lambda_s L_s, by default the reference objective of all training and tables."""
     return Perceptual(vgg, content_weight * ContentLoss() + style_weight * StyleLoss())
+
+
+def _single_at_least(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,10 +46,10 @@ class ProjectorOptions:
             raise ValueError(f"unknown projector {self.name!r}: choose one of {', '.join(PROJECTORS)}")
         if self.domain not in DOMAINS:
             raise ValueError(f"unknown domain {self.domain!r}: choose one of {', '.join(DOMAINS)}")
-        if self.k <= 0 or (self.k >= 1 and self.k != int(self.k)):
+        if not (0 < self.k < 1 or (self.k >= 1 and float(self.k).is_integer())):
             raise ValueError(f"k must be a whole number from 1 on, or a share between 0 and 1, got {self.k:g}")
-        if not self.gamma >= 0:
-            raise ValueError(f"gamma must be at least 0, got {self.gamma:g}")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be a number of at least 0, got {self.gamma:g}")
         if self.order < 1:
             raise ValueError(f"the order must be at least 1, got {self.order}")
 
@@ -69,7 +70,12 @@ def build_projector(options: ProjectorOptions, content: Tensor) -> Operator | No
     if options.name == "tikhonov":
         operator = Tikhonov(laplacian, options.gamma)
     elif options.name == "matting" and laplacian.n <= EXACT_PIXELS:
-        operator = BandlimitedProjector(eigenbasis(laplacian, k).vectors.to(content))
+        try:
+            basis = eigenbasis(laplacian, k).vectors
+        except RuntimeError as error:
+            # Lanczos has not converged, or a factor is singular: the picture's doing, not the program's.
+            raise ValueError(f"no exact matting projector ({error}): take matting-chebyshev or tikhonov") from error
+        operator = BandlimitedProjector(basis.to(content))
     else:
         if options.name == "matting":
             log.warning(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from apps.style_transfer.checkpoint import Checkpoint, load_solver, read_checkpoint, write_checkpoint
 from apps.style_transfer.data import Pairs, list_images, load_images
+from apps.style_transfer.distil import distil
 from apps.style_transfer.images import resize
 from apps.style_transfer.losses import Targets, encode_targets, gram, reference_objective
 from apps.style_transfer.sheet import contact_sheet
@@ -41,7 +42,8 @@ class Training:
 
     The objective is mean log (L(x_N) + floor) / (L(x_0) + floor) over random pairs, L the reference objective: free of
     the scale of a pair. Adam with clipping at norm 1, a linear warm-up over 50 steps, and a linear decay to zero over
-    the last ``decay`` of the budget, which is ``steps`` or ``minutes`` of training, whichever is given.
+    the last ``decay`` of the budget, which is ``steps`` or ``minutes`` of training, whichever is given. A run from
+    nothing begins with ``distil_steps`` of distillation, see :func:`apps.style_transfer.distil.distil`.
 
     The crops have side ``size`` until ``large_from`` of the budget has passed, then ``large_size``.
     """
@@ -55,6 +57,7 @@ class Training:
     size: int = 128
     large_size: int = 128
     large_from: float = 1.0
+    distil_steps: int = 500
     rate: float = 5e-4
     decay: float = 0.4
     ema: float = 0.998
@@ -72,6 +75,16 @@ class Training:
         """Check what argparse cannot."""
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give the budget of the training as --steps or as --minutes, one of the two")
+        least = {"batch": 1, "size": 16, "large_size": 16, "validation_size": 16, "distil_steps": 0, "large_from": 0}
+        least |= {"steps": 1, "threads": 1, "save_minutes": 0}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and not value <= given < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be a number of at least {value}, got {given}")
+        for name in ("minutes", "rate"):
+            given = getattr(self, name)
+            if given is not None and not 0 < given < math.inf:
+                raise ValueError(f"--{name} must be a positive number, got {given}")
 
 
 def train(options: Training) -> Path:
@@ -109,7 +122,10 @@ class _Run:
         self.objective = reference_objective(self.vgg)
         self.update = self._on_device(GramUpdate(options.architecture))
         if options.start_from:
-            self.update.load_state_dict(load_solver(options.start_from).update.state_dict())
+            start = load_solver(options.start_from).update
+            if start.architecture != options.architecture:
+                raise ValueError(f"{options.start_from} is of another architecture ({start.architecture})")
+            self.update.load_state_dict(start.state_dict())
         self.solver = Unrolled(self.update, steps=options.architecture.steps)
         self.average = {k: v.detach().clone() for k, v in self.update.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.update.parameters(), lr=options.rate)
@@ -129,8 +145,10 @@ class _Run:
 
     def loop(self, interrupted: Callable[[], bool]) -> None:
         """Train until the budget is spent or someone interrupts, saving on the way and at the end."""
+        if self.step == 0 and not self.options.start_from and self.options.distil_steps:
+            self._distil(interrupted)
         saved, began, ratios = time.monotonic(), time.monotonic() - self.seconds, []
-        with (self.options.out / "log.jsonl").open("a") as lines, tqdm(total=100, unit="%", desc="training") as bar:
+        with (self.options.out / "log.jsonl").open("a") as lines, self._bar() as bar:
             while self.progress() < 1 and not interrupted():
                 ratios += self._train_step()
                 self.seconds = time.monotonic() - began
@@ -146,6 +164,20 @@ class _Run:
                     lines.flush()
                     saved = time.monotonic()
             self._save(lines.write)
+
+    def _bar(self) -> tqdm[NoReturn]:
+        return tqdm(total=100, unit="%", desc="training", disable=None)
+
+    def _distil(self, interrupted: Callable[[], bool]) -> None:
+        def batch(step: int) -> tuple[Tensor, Tensor]:
+            contents, styles = self.pairs.batch(-1 - step, batch=self.options.batch, size=self.options.size)
+            return contents.to(self.device), styles.to(self.device)
+
+        began = time.monotonic()
+        o = self.options
+        distil(self.update, self.vgg, batch, steps=o.distil_steps, bfloat16=o.bfloat16, interrupted=interrupted)
+        self.average = {k: v.detach().clone() for k, v in self.update.state_dict().items()}
+        self.seconds = time.monotonic() - began
 
     def _size(self) -> int:
         return self.options.size if self.progress() < self.options.large_from else self.options.large_size
@@ -180,7 +212,7 @@ class _Run:
         momentum = min(o.ema, self.step / (self.step + 10))
         for name, value in self.update.state_dict().items():
             self.average[name].lerp_(value, 1 - momentum)
-        return [float(loss)]
+        return [loss.item()]
 
     def _averaged(self) -> Unrolled:
         update = self._on_device(GramUpdate(self.options.architecture))
@@ -233,6 +265,9 @@ class _Run:
                 f"{self.checkpoint_path} is of another architecture ({checkpoint.architecture}): "
                 "resume with the same options, or train into another folder"
             )
+        if checkpoint.header["step"] == "0":
+            # Interrupted while distilling: that begins again, from the same start.
+            return
         tensors = {k: v.to(self.device) for k, v in checkpoint.tensors.items()}
         self.update.load_state_dict(_under(tensors, "update."))
         self.average = _under(tensors, "average.")

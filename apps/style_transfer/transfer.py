@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -86,6 +87,13 @@ class Options:
             raise ValueError(f"unknown solver {self.solver!r}: choose one of {', '.join(SOLVERS)}")
         if self.vgg not in ("embedded", "torchvision"):
             raise ValueError(f"unknown VGG {self.vgg!r}: choose embedded or torchvision")
+        if self.steps is not None and self.steps < 0:
+            raise ValueError(f"the number of steps must be at least 0, got {self.steps}")
+        for name in ("alpha", "content_weight", "style_weight", "photo_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name):g}"
+                )
 
 
 def build_solver(options: Options, device: torch.device) -> StyleSolver:
@@ -129,6 +137,11 @@ def stylize(
             )
     solver = build_solver(options, content.device)
     style = resize(style.to(content), max(content.shape[-2:]))
+    if min(style.shape[-2:]) < VGG19.smallest_side:
+        raise ValueError(
+            f"the style is too narrow: at the content's size it has {style.shape[-1]} x {style.shape[-2]} pixels, "
+            f"each side needs {VGG19.smallest_side} or more; crop it, or make the content larger"
+        )
 
     def keep(x: Tensor, t: int) -> Tensor:
         if progress is not None:
@@ -143,6 +156,8 @@ def stylize(
     solution = solver(content, style, projector=projector, steps=options.steps, probe=keep)
     if content.is_cuda:
         torch.cuda.synchronize(content.device)
+    if not bool(solution.x.isfinite().all()):
+        raise ValueError(f"the {options.solver} solver diverged: make its steps shorter with a smaller alpha")
     return Result(solution.x.clamp(0, 1), solution.trace, time.perf_counter() - began, constraint.name)
 
 

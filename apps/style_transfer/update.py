@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
@@ -32,7 +33,7 @@ class Architecture:
         padding: "replicate" (no border is visible) or "zeros" (backward maps can be exact transposes).
     """
 
-    channels: tuple[int, ...] = (16, 32, 64, 96)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
     steps: int = 4
     step: Literal["whitening", "gram"] = "whitening"
     normalised: bool = True
@@ -120,19 +121,25 @@ class GramGradient(nn.Module):
         # 1. Forward maps, h_l^f.
         maps = self.features(x)
         # 2. Gram steps, D_l.
-        directions = [self._direction(tap, h) for (_, tap), h in zip(maps, style, strict=False)]
+        directions = [self.direction(tap, h) for (_, tap), h in zip(maps, style, strict=False)]
         # 3. Backward maps, h_l^b: from the deepest level down, the D_l added as they are passed.
+        d = self.carry(directions, maps, x)
+        if self.architecture.colours:
+            d = d + self.colour_gain * self.direction(x - 0.5, style[-1])
+        return softsign(d) if self.architecture.normalised else d
+
+    def carry(self, directions: Sequence[Tensor], maps: Sequence[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+        """Return sum_l h_l^b(D_l), for the first ``len(directions)`` levels."""
         d = directions[-1]
-        for l in reversed(range(len(maps))):
+        for l in reversed(range(len(directions))):
             below = maps[l - 1][1] if l else x
             d = self.levels[l].backward_map(d, hidden=maps[l][0], size=below.shape[-2:])  # type: ignore[operator]
             if l:
                 d = directions[l - 1] + (d * (below > 0) if self.architecture.gated else relu(d))
-        if self.architecture.colours:
-            d = d + self.colour_gain * self._direction(x - 0.5, style[-1])
-        return softsign(d) if self.architecture.normalised else d
+        return d
 
-    def _direction(self, tap: Tensor, style: Moments) -> Tensor:
+    def direction(self, tap: Tensor, style: Moments) -> Tensor:
+        """Return D_l of a tap."""
         with torch.autocast(tap.device.type, enabled=False):
             d = cast(Tensor, self.gram_step(tap.float() if tap.dtype != torch.float64 else tap, style))
         if self.architecture.normalised:
@@ -165,6 +172,11 @@ class Level(nn.Module):
         """Return (hidden, tap): the outputs of the two convolutions before their activations."""
         hidden = self.forward_first(_halve(y) if self.pool else y)
         return hidden, self.forward_second(relu(hidden))
+
+    def forward_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the forward maps."""
+        yield from self.forward_first.parameters()
+        yield from self.forward_second.parameters()
 
     def backward_map(self, d: Tensor, *, hidden: Tensor, size: torch.Size) -> Tensor:
         """Carry d from the tap to the input of the level, of the given size: the mirror image of :meth:`forward`."""

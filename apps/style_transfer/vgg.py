@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class VGG19(nn.Module):
     0..255 minus a mean; torchvision's were retrained for another normalisation and give other features.
     """
 
+    smallest_side: ClassVar[int] = 8
     scale: Tensor
     shift: Tensor
 
@@ -43,7 +44,10 @@ class VGG19(nn.Module):
     @classmethod
     def torchvision(cls) -> VGG19:
         """Return the trunk with torchvision's weights and normalisation (downloads 548 MB the first time)."""
-        from torchvision.models import VGG19_Weights, vgg19
+        try:
+            from torchvision.models import VGG19_Weights, vgg19
+        except ImportError:
+            raise ValueError("torchvision is not installed: pip install 'unroll-style[torchvision]'") from None
 
         trunk = cls.__new__(cls)
         nn.Module.__init__(trunk)
