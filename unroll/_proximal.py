@@ -62,11 +62,12 @@ class Subspace(Projector):
                 f"the basis spans vectors of length {self.basis.shape[0]}, the signal of shape {tuple(v.shape)} "
                 f"has length {rows.shape[-1]} along dimension {self.dim}"
             )
-        basis = self.basis.to(device=v.device, dtype=torch.promote_types(v.dtype, self.basis.dtype))
-        if not self.basis.is_complex():
-            basis = basis.to(v.dtype)
-        coefficients = rows.to(basis.dtype) @ basis.conj()
-        return (coefficients @ basis.mT).movedim(-1, self.dim)
+        if self.basis.is_complex() and not v.is_complex():
+            raise TypeError(
+                f"the basis is complex, the signal {v.dtype}: convert the signal, its projection is complex"
+            )
+        basis = self.basis.to(v)
+        return (rows @ basis.conj() @ basis.mT).movedim(-1, self.dim)
 
 
 class SoftThreshold(ProximalOperator):

@@ -92,8 +92,26 @@ class GradientStep(LearnedUpdate):
         # cannot be checkpointed: it is used only inside a transform.
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return cast(Tensor, torch.func.grad(lambda z: self.loss(z, data).sum())(x))
-        differentiable = torch.is_grad_enabled()
+        outside = torch.is_grad_enabled()
         with torch.enable_grad():
-            point = x if differentiable and x.requires_grad else x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.loss(point, data).sum(), point, create_graph=differentiable)
+            point = x if outside and x.requires_grad else x.detach().requires_grad_()
+            value = self.loss(point, data).sum()
+            # Where nothing but our own point could be differentiated, a graph of the result would only cost memory.
+            keep = outside and (point is x or _other_leaves(value, point))
+            (gradient,) = torch.autograd.grad(value, point, create_graph=keep)
         return gradient
+
+
+def _other_leaves(value: Tensor, point: Tensor) -> bool:
+    """Return whether the graph of a value ends in a leaf that is not ``point``."""
+    seen, stack = set(), [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and leaf is not point:
+            return True
+        stack.extend(following for following, _ in node.next_functions)
+    return False

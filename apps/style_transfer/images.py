@@ -56,10 +56,10 @@ def read_image(path: Path) -> Picture:
 def _to_picture(image: Image.Image) -> Picture:
     icc = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image).astype(np.float32)
+        grey = np.nan_to_num(np.asarray(image).astype(np.float32))
         # Sixteen bits are the rule for these modes; floats are taken as they are if they look like [0, 1].
         top = 1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0
-        rgb = torch.from_numpy(np.clip(np.nan_to_num(grey) / top, 0, 1)).expand(3, -1, -1)
+        rgb = torch.from_numpy(np.clip(grey / top, 0, 1)).expand(3, -1, -1)
         return Picture(rgb[None].contiguous(), None, None)
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "L", "1", "LA"):
         # The profile describes the old colour space, not the RGB made from it.
