@@ -13,22 +13,32 @@ import torch
 from torch import Tensor, nn
 
 
+FLOOR = 1e-4
+"""Added to variances before they divide: below any picture's, it keeps the step moderate where both are flat."""
+
+
 class Moments(NamedTuple):
-    """Statistics of features (B, c, H, W) over their n pixels: ``mean`` (B, c, 1) and ``gram`` F^T F / n (B, c, c)."""
+    """Statistics of features (B, c, H, W) over their n pixels: ``mean`` (B, c, 1) and ``covariance`` (B, c, c)."""
 
     mean: Tensor
-    gram: Tensor
+    covariance: Tensor
 
     @property
-    def covariance(self) -> Tensor:
-        """The Gram matrix of the centred features, (B, c, c)."""
-        return self.gram - self.mean @ self.mean.mT
+    def gram(self) -> Tensor:
+        """F^T F / n, (B, c, c)."""
+        return self.covariance + self.mean @ self.mean.mT
 
 
 def moments(features: Tensor) -> Moments:
-    """Return mean and Gram of features (B, c, H, W)."""
+    """Return mean and covariance of features (B, c, H, W).
+
+    The features are centred first: Gram minus mean times mean would lose the small eigenvalues of a flat picture, and
+    their sign, to rounding.
+    """
     rows = features.flatten(2)
-    return Moments(rows.mean(-1, keepdim=True), rows @ rows.mT / rows.shape[-1])
+    mean = rows.mean(-1, keepdim=True)
+    centred = rows - mean
+    return Moments(mean, centred @ centred.mT / rows.shape[-1])
 
 
 class GramStep(nn.Module):
@@ -83,7 +93,7 @@ class WhiteningStep(nn.Module):
 
 
 def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6) -> tuple[Tensor, Tensor]:
-    """Return approximations of (K + r I)^(1/2) and (K + r I)^(-1/2), r = ridge tr(K) / c, for K (B, c, c) PSD.
+    """Return approximations of (K + r I)^(1/2) and (K + r I)^(-1/2), r = ridge tr(K) / c + 1e-6, K (B, c, c) PSD.
 
     Coupled Newton-Schulz iteration from K / ||K||_F: eigenvalues above about 1e-2 of the largest have converged after
     six iterations, smaller ones are under-whitened rather than amplified.
@@ -91,7 +101,7 @@ def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6
     c = covariance.shape[-1]
     identity = torch.eye(c, dtype=covariance.dtype, device=covariance.device)
     mean_diagonal = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    k = covariance + (ridge * mean_diagonal + 1e-8) * identity
+    k = covariance + (ridge * mean_diagonal + 1e-6) * identity
     norm = _norm(k)
     y, z = k / norm, identity.expand_as(k)
     for _ in range(iterations):
@@ -105,5 +115,5 @@ def _norm(k: Tensor) -> Tensor:
 
 
 def _rms(k: Tensor) -> Tensor:
-    # Root of the mean variance; the constant is far below any feature's and keeps flat images finite.
-    return (k.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None].clamp(min=0) + 1e-8).sqrt()
+    # Root of the mean variance.
+    return (k.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] + FLOOR).sqrt()

@@ -110,8 +110,8 @@ class GramGradient(nn.Module):
         encoded = []
         for (_, tap), a in zip(self.features(style), self.style_maps, strict=True):
             with torch.autocast(tap.device.type, enabled=False):
-                mean, gram = moments(tap.float() if tap.dtype != torch.float64 else tap)
-                encoded.append(Moments(a @ mean, a @ gram @ a.mT))
+                mean, covariance = moments(tap.float() if tap.dtype != torch.float64 else tap)
+                encoded.append(Moments(a @ mean, a @ covariance @ a.mT))
         if self.architecture.colours:
             encoded.append(moments(style - 0.5))
         return tuple(encoded)

@@ -44,10 +44,7 @@ class VGG19(nn.Module):
     @classmethod
     def torchvision(cls) -> VGG19:
         """Return the trunk with torchvision's weights and normalisation (downloads 548 MB the first time)."""
-        try:
-            from torchvision.models import VGG19_Weights, vgg19
-        except ImportError:
-            raise ValueError("torchvision is not installed: pip install 'unroll-style[torchvision]'") from None
+        from torchvision.models import VGG19_Weights, vgg19
 
         trunk = cls.__new__(cls)
         nn.Module.__init__(trunk)

@@ -51,6 +51,7 @@ def test_lbfgs_is_the_yardstick(
 
     for _ in range(3):
         optimiser.step(closure)  # type: ignore[no-untyped-call]
+    x = x.detach()
     found = run(solver, photo, painting, weights, photo_weight=photo_weight or 1.0).iterates[-1]
     assert float((x - photo).norm()) > 0.1
     assert float((found - x).norm() / (x - photo).norm()) < 1e-3

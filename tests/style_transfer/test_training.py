@@ -307,7 +307,7 @@ def test_distillation_gives_all_steps_the_forward_maps_of_the_first(vgg: VGG19, 
         if ".forward_" in name:
             assert torch.equal(value, other[name]), name
             assert not torch.equal(value, before[f"gradients.0.{name}"]), name
-        if ".backward_" in name:
+        if ".backward_" in name and name.endswith("weight"):
             assert torch.equal(value, other[name]) == gated, name
 
 
