@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torch import Tensor

@@ -46,7 +46,7 @@ class Pairs:
     """Random (content, style) batches from pictures held in memory.
 
     Contents are crops of photographs, log-uniform in scale between ``size`` and the whole picture, mirrored half of
-    the time. Styles are crops of paintings, treated alike and, one time in four, with their colours mixed at random;
+    the time. Styles are crops of paintings, treated alike and, one time in seven, with their colours mixed at random;
     a share ``photo_styles`` of them are photographs.
 
     Attributes:
@@ -90,7 +90,7 @@ def _crop(image: Tensor, size: int, g: torch.Generator) -> Tensor:
 
 
 def _recolour(image: Tensor, g: torch.Generator) -> Tensor:
-    if _uniform(g) > 0.25:
+    if _uniform(g) > 0.15:
         return image
     mix = torch.eye(3)[torch.randperm(3, generator=g)] + 0.2 * torch.randn(3, 3, generator=g)
     gain, shift = 0.6 + 0.6 * _uniform(g), 0.4 * _uniform(g) - 0.2

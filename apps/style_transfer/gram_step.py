@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 FLOOR = 1e-4
 """Added to variances before they divide: below any picture's, it keeps the step moderate where both are flat."""
 
