@@ -38,9 +38,15 @@ def distil(
     """Initialise an update in place, by ``steps`` of regression on the images of ``batch(step)``.
 
     The taps of level l learn the c_l first principal components of VGG's conv{l}_2, one scale for each level; then all
-    gradients t = 0..N-1 are given these forward maps, and their transposes as backward maps, scaled so that every level
-    contributes alike and the first update has a root mean square of 0.03.
+    gradients t = 0..N-1 are given these forward maps. Where backward maps are gated they are given the transposes too,
+    scaled so that every level contributes alike and the first update has a root mean square of 0.03; those with ReLUs
+    of their own keep their random start. Needs an architecture of four levels; ValueError otherwise.
     """
+    if len(update.architecture.channels) != 4:
+        raise ValueError(
+            f"distillation needs the four levels of VGG, the architecture has {len(update.architecture.channels)}: "
+            "train with --distil-steps 0"
+        )
     student = cast(GramGradient, update.gradients[0])
     projections = _principal_components(vgg, batch, pca_batches, update.architecture.channels)
     parameters = [p for level in student.levels for p in cast(Level, level).forward_parameters()]

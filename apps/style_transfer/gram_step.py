@@ -43,7 +43,7 @@ def moments(features: Tensor) -> Moments:
 class GramStep(nn.Module):
     """D = F [F^T F / n - H], equation (4) of the paper, up to the weight 4 / (|I_s| c^2 n) of the level.
 
-    With ``normalised`` the step is bounded for any input: D = F~ [K - K_s] sqrt(c) / (||K||_F + ||K_s||_F) +
+    With ``normalised`` the step no longer grows with the features: D = F~ [K - K_s] sqrt(c) / (||K||_F + ||K_s||_F) +
     (mu - mu_s) / (rms + rms_s), with covariances K, centred features F~ divided by their rms, and means mu carried
     apart, for the Gram of uncentred features is nearly of rank one. Departure from the paper, which is silent on
     normalisation; the step is cubic in F and training diverges without.
@@ -71,9 +71,9 @@ class WhiteningStep(nn.Module):
     """D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
 
     F~ are the centred features, K and K_s the covariances of image and style with a ridge of 1e-3 of their mean
-    diagonal, mu the means. F - (rms + rms_s) D has the style's Gram exactly (whitening and colouring: Y. Li et al.,
-    "Universal style transfer via feature transforms", 2017), so the step vanishes where the paper's does, and goes to
-    that point in one stride where a gradient step crawls along the small eigenvalues. The roots are taken by six
+    diagonal, mu the means. F - (rms + rms_s) D has the style's Gram, up to the ridge (whitening and colouring: Y. Li et
+    al., "Universal style transfer via feature transforms", 2017), so the step vanishes where the paper's does, and goes
+    to that point in one stride where a gradient step crawls along the small eigenvalues. The roots are taken by six
     coupled Newton-Schulz iterations (N. Higham, "Functions of matrices", 2008, section 6.7): matrix products only.
 
     Cost: that of a 1 x 1 convolution, beside c^3 terms that no image size makes grow.

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from apps.style_transfer.precision import at_least_single
 from graphs import Laplacian
 from unroll import Loss
 
@@ -34,7 +35,7 @@ class Targets:
 
 def gram(features: Tensor) -> Tensor:
     """Return the Gram matrix F^T F / n of features (B, c, H, W), n = H W: (B, c, c), computed in float32 at least."""
-    rows = _single_at_least(features.flatten(2))
+    rows = at_least_single(features.flatten(2))
     with torch.autocast(rows.device.type, enabled=False):
         return rows @ rows.mT / rows.shape[-1]
 
@@ -54,7 +55,7 @@ class ContentLoss(Loss):
 
     def forward(self, x: tuple[Tensor, ...], data: Targets) -> Tensor:
         """Return L_c, (B,)."""
-        return (_single_at_least(x[-1]) - _single_at_least(data.content)).square().flatten(1).mean(1)
+        return (at_least_single(x[-1]) - at_least_single(data.content)).square().flatten(1).mean(1)
 
 
 class StyleLoss(Loss):
@@ -103,7 +104,3 @@ def reference_objective(
 ) -> Perceptual:
     """Return lambda_c L_c + lambda_s L_s, by default the reference objective of all training and tables."""
     return Perceptual(vgg, content_weight * ContentLoss() + style_weight * StyleLoss())
-
-
-def _single_at_least(features: Tensor) -> Tensor:
-    return features.to(torch.promote_types(features.dtype, torch.float32))

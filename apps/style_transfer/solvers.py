@@ -24,8 +24,13 @@ from apps.style_transfer.update import GramUpdate
 from graphs import matting
 from unroll import GradientStep, Loss, Operator, Probe, Scaled, Solution, Unrolled
 
-PHOTO_WEIGHT = 1e6
-"""lambda_L of the ``luan`` solver by default, with the reference objective."""
+PHOTO_WEIGHT = 1e8
+"""lambda_L of the ``luan`` solver by default, with the reference objective.
+
+Measured on the shipped pair at 112 pixels, 20 iterations: the matting energy Tr(X^T L X) / n falls from 1.9e-2 without
+to 1.3e-2, 3.5e-3 and 6.8e-4 with 1e6, 1e7 and 1e8, while the total without it rises from 4.07e5 to 4.69e5 at the last.
+Luan et al.'s published outputs lie at 1.2e-3.
+"""
 
 
 class StyleSolver(Protocol):
@@ -73,7 +78,8 @@ class Learned:
 class Descent:
     """X <- P[X - alpha mu grad L(X)] from X_c with exact gradients; mu = ``step_size`` n for n pixels.
 
-    L is divided by the number of pixels and its gradient with it, hence the n: one step size serves all sizes.
+    L is divided by the number of pixels and its gradient with it, hence the n: one step size serves all sizes. The
+    default is the largest we saw descend steadily with the reference objective; three times that oscillates.
     """
 
     default_steps = 50
@@ -85,7 +91,7 @@ class Descent:
         content_weight: float = CONTENT_WEIGHT,
         style_weight: float = STYLE_WEIGHT,
         alpha: float = 1.0,
-        step_size: float = 1e-8,
+        step_size: float = 3e-10,
     ) -> None:
         self.vgg = vgg
         self.objective = reference_objective(vgg, content_weight=content_weight, style_weight=style_weight)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, relu, softsign
 
 from apps.style_transfer.gram_step import GramStep, Moments, WhiteningStep, moments
+from apps.style_transfer.precision import at_least_single
 from unroll import LearnedUpdate
 
 EncodedStyle = tuple[tuple[Moments, ...], ...]
@@ -107,13 +108,15 @@ class GramGradient(nn.Module):
 
     def encode(self, style: Tensor) -> tuple[Moments, ...]:
         """Return H_l^s of a style image, l = 1..L."""
-        encoded = []
-        for (_, tap), a in zip(self.features(style), self.style_maps, strict=True):
-            with torch.autocast(tap.device.type, enabled=False):
-                mean, covariance = moments(tap.float() if tap.dtype != torch.float64 else tap)
-                encoded.append(Moments(a @ mean, a @ covariance @ a.mT))
-        if self.architecture.colours:
-            encoded.append(moments(style - 0.5))
+        taps = [tap for _, tap in self.features(style)]
+        with torch.autocast(style.device.type, enabled=False):
+            found = [moments(at_least_single(tap)) for tap in taps]
+            encoded = [
+                Moments(a @ mean, a @ covariance @ a.mT)
+                for (mean, covariance), a in zip(found, self.style_maps, strict=True)
+            ]
+            if self.architecture.colours:
+                encoded.append(moments(style - 0.5))
         return tuple(encoded)
 
     def forward(self, x: Tensor, style: tuple[Moments, ...]) -> Tensor:
@@ -141,7 +144,7 @@ class GramGradient(nn.Module):
     def direction(self, tap: Tensor, style: Moments) -> Tensor:
         """Return D_l of a tap."""
         with torch.autocast(tap.device.type, enabled=False):
-            d = cast(Tensor, self.gram_step(tap.float() if tap.dtype != torch.float64 else tap, style))
+            d = cast(Tensor, self.gram_step(at_least_single(tap), style))
         if self.architecture.normalised:
             return d
         c, n = tap.shape[1], tap.shape[2] * tap.shape[3]

@@ -62,7 +62,7 @@ def test_gd_is_the_hand_written_loop(vgg: VGG19, photo: Tensor, painting: Tensor
     for _ in range(3):
         x.requires_grad_()
         (g,) = torch.autograd.grad(total(vgg, x, photo, style), x)
-        x = (x - 0.5 * 1e-8 * n * g).detach()
+        x = (x - 0.5 * 3e-10 * n * g).detach()
     found = run("gd", photo, painting, weights, alpha=0.5).iterates[-1]
     assert float((found - x).norm() / (x - photo).norm()) < 1e-3
 
@@ -76,7 +76,7 @@ def test_projected_is_gd_with_the_projector_in_the_loop(
     for _ in range(3):
         x.requires_grad_()
         (g,) = torch.autograd.grad(total(vgg, x, photo, style), x)
-        x = projector(x.detach() - 0.5 * 1e-8 * n * g)
+        x = projector(x.detach() - 0.5 * 3e-10 * n * g)
     result = run("projected", photo, painting, weights, projector=FEW, alpha=0.5)
     assert result.projector == "matting"
     assert float((result.iterates[-1] - x).norm() / (x - photo).norm()) < 1e-3
