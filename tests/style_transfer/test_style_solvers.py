@@ -125,7 +125,7 @@ def test_solvers_report_their_iterates(solver: str, photo: Tensor, painting: Ten
         ("gatys", {"style_weight": 1e-6}),
         ("gatys", {"content_weight": 100.0}),
         ("gatys", {"projector": PHOTO}),
-        ("luan", {"photo_weight": 1e8}),
+        ("luan", {"photo_weight": 1e6}),
         ("projected", {"projector": ProjectorOptions(k=100)}),
         ("projected", {"projector": ProjectorOptions(k=12, domain="image")}),
         ("projected", {"projector": PHOTO}),
