@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,18 @@ def test_matting_agrees_with_pymatting(eps, tolerance, radius):
     image = picture(40, 33)
     expected = pymatting.cf_laplacian(image.permute(1, 2, 0).contiguous().numpy(), epsilon=eps, radius=radius)
     difference = graphs.matting(image, eps=eps, radius=radius).to_scipy() - expected
+    assert np.sqrt(difference.power(2).sum() / expected.power(2).sum()) < tolerance
+
+
+@pytest.mark.parametrize(("eps", "tolerance"), [(1e-7, 1e-7), (1e-5, 1e-9)])
+def test_matting_of_a_photograph_is_that_of_pymatting(eps, tolerance):
+    import pymatting
+    from PIL import Image
+
+    with Image.open(Path(__file__).parents[2] / "apps/style_transfer/pictures/great-wall.jpg") as file:
+        pixels = np.asarray(file.resize((128, 96)), dtype=np.float64) / 255
+    expected = pymatting.cf_laplacian(pixels, epsilon=eps)
+    difference = graphs.matting(torch.from_numpy(pixels).permute(2, 0, 1), eps=eps).to_scipy() - expected
     assert np.sqrt(difference.power(2).sum() / expected.power(2).sum()) < tolerance
 
 
