@@ -27,7 +27,7 @@ def main(out):
     pictures |= {name: projector(noisy) for name, projector in projectors.items()}
     figure = Figure(figsize=(3 * len(pictures), 2.7), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
-        axes.imshow(x[0].permute(1, 2, 0).clamp(0, 1))
+        axes.imshow(x[0].permute(1, 2, 0).clamp(0, 1).numpy())
         axes.set_title(name)
         axes.set_axis_off()
     figure.savefig(out / "bandlimited_projector.png", dpi=100)

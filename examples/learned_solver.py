@@ -1,5 +1,6 @@
-"""Sparse recovery in eight iterations, y = A x with a sparse x: ISTA, x <- soft(x - A^T (A x - y) / bound), and a solver
-that starts there and learns its matrices and threshold (LISTA: K. Gregor and Y. LeCun, ICML 2010)."""
+"""Sparse recovery, y = A x with a sparse x, in eight iterations: ISTA, x <- soft(x - A^T (A x - y) / bound), and a
+solver that starts there and learns its matrices and threshold (LISTA: K. Gregor and Y. LeCun, ICML 2010).
+"""
 
 import argparse
 from pathlib import Path

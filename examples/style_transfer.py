@@ -31,7 +31,7 @@ def main(out):
     pictures = {"content": content, "style": style, **results}
     figure = Figure(figsize=(3 * len(pictures), 3.2), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
-        axes.imshow(x[0].permute(1, 2, 0))
+        axes.imshow(x[0].permute(1, 2, 0).numpy())
         axes.set_title(name)
         axes.set_axis_off()
     figure.savefig(out / "style_transfer.png", dpi=120)
