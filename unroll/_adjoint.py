@@ -37,7 +37,7 @@ class Backprop(Adjoint):
 class Checkpointed(Adjoint):
     """Keeps only the N iterates and recomputes each step in the backward pass: the memory of one step.
 
-    It costs one more forward pass.
+    It costs one more forward pass; two where the step is a :class:`GradientStep`, which takes a gradient of its own.
 
     The gradients equal those of :class:`Backprop`. Source: A. Griewank, A. Walther, "Algorithm 799: revolve", 2000, in
     its simplest form.

@@ -26,7 +26,7 @@ class Loss(nn.Module):
 
     def __radd__(self, other: object) -> Loss:
         # sum([...]) starts from the integer 0.
-        return self if other == 0 else NotImplemented
+        return self if isinstance(other, int | float) and other == 0 else NotImplemented
 
     def __mul__(self, weight: float) -> WeightedSum:
         if not isinstance(weight, int | float):

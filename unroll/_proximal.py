@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,27 +16,32 @@ class Box(Projector):
     ``low`` and ``high`` are numbers, or tensors that broadcast against the signal and move with the module.
     """
 
-    low: Tensor
-    high: Tensor
+    low: float | Tensor
+    high: float | Tensor
 
     def __init__(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> None:
         super().__init__()
-        low, high = (torch.as_tensor(b, dtype=b.dtype if isinstance(b, Tensor) else torch.float64) for b in (low, high))
-        if bool((low > high).any()):
-            raise ValueError(f"Box needs low <= high, got low = {low.tolist()} and high = {high.tolist()}")
-        self.register_buffer("low", low, persistent=False)
-        self.register_buffer("high", high, persistent=False)
+        if not bool(torch.as_tensor(low <= high).all()):
+            raise ValueError(f"Box needs low <= high, got low = {low} and high = {high}")
+        for name, bound in (("low", low), ("high", high)):
+            if isinstance(bound, Tensor):
+                self.register_buffer(name, bound, persistent=False)
+            else:
+                setattr(self, name, bound)
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return min(max(v, low), high)."""
-        return v.clamp(self.low.to(v), self.high.to(v))
+        if v.is_complex():
+            raise TypeError(f"Box takes real signals, this one is {v.dtype}: pass torch.view_as_real of it")
+        return v.clamp(min=_like(self.low, v)).clamp(max=_like(self.high, v))
 
 
 class Subspace(Projector):
     """Projection onto the span of orthonormal columns U, P(v) = U (U^H v), along one dimension of the signal.
 
-    Shapes: ``basis`` is (n, k); ``v`` has length n along ``dim`` (default: the last). U is used in the dtype of v.
-    Cost: 2 n k multiplications per vector. Raises ValueError where U^H U is not the identity to 1e-4.
+    Shapes: ``basis`` is (n, k); ``v`` has length n along ``dim`` (default: the last). U is used in the dtype of v,
+    autocast has no effect. Cost: 2 n k multiplications per vector. Raises ValueError where U^H U is not the identity
+    to 1e-4.
     """
 
     linear = True
@@ -44,7 +51,8 @@ class Subspace(Projector):
         super().__init__()
         if basis.ndim != 2:
             raise ValueError(f"the basis must be a matrix (n, k), got the shape {tuple(basis.shape)}")
-        gram = basis.mH @ basis
+        with _without_autocast(basis):
+            gram = basis.mH @ basis
         defect = float((gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs().max())
         if not defect < 1e-4:
             raise ValueError(
@@ -67,7 +75,8 @@ class Subspace(Projector):
                 f"the basis is complex, the signal {v.dtype}: convert the signal, its projection is complex"
             )
         basis = self.basis.to(v)
-        return (rows @ basis.conj() @ basis.mT).movedim(-1, self.dim)
+        with _without_autocast(v):
+            return (rows @ basis.conj() @ basis.mT).movedim(-1, self.dim)
 
 
 class SoftThreshold(ProximalOperator):
@@ -81,7 +90,7 @@ class SoftThreshold(ProximalOperator):
         if isinstance(threshold, torch.nn.Parameter):
             self.threshold: float | Tensor = threshold
             return
-        if bool((torch.as_tensor(threshold) < 0).any()):
+        if not bool(torch.as_tensor(threshold >= 0).all()):
             raise ValueError(f"the threshold must be at least 0, got {threshold}")
         if isinstance(threshold, Tensor):
             self.register_buffer("threshold", threshold, persistent=False)
@@ -90,6 +99,16 @@ class SoftThreshold(ProximalOperator):
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return the soft-thresholded signal; the phase of complex entries is kept."""
-        if v.is_complex():
-            return torch.sgn(v) * torch.relu(v.abs() - tau * self.threshold)
-        return torch.sign(v) * torch.relu(v.abs() - tau * self.threshold)
+        size = v.abs()
+        return torch.sgn(v) * torch.relu(size - tau * _like(self.threshold, size))
+
+
+def _like(bound: float | Tensor, v: Tensor) -> float | Tensor:
+    """Return a bound in the dtype and on the device of v; a number serves everywhere and is copied nowhere."""
+    return bound.to(v) if isinstance(bound, Tensor) else bound
+
+
+def _without_autocast(v: Tensor) -> AbstractContextManager[object]:
+    """Keep the dtype of products: in half precision a projection is not idempotent, and lowers that of the iterates."""
+    device = v.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

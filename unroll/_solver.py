@@ -90,8 +90,8 @@ class Unrolled(nn.Module):
             raise ValueError(f"the number of steps must be at least 0, got {steps}")
         if limit is not None and steps > limit:
             raise ValueError(
-                f"{type(self.update).__name__} has parameters for {limit} steps, {steps} were asked for: its update is "
-                "indexed by t and cannot go on"
+                f"{type(self.update).__name__} has parameters for {limit} steps, {steps} were asked for: ask for "
+                "fewer, or tie the update over t"
             )
         return steps
 
@@ -99,6 +99,7 @@ class Unrolled(nn.Module):
 def _same_shape(y: Tensor, x: Tensor, source: nn.Module) -> Tensor:
     if y.shape != x.shape:
         raise ValueError(
-            f"{type(source).__name__} returned the shape {tuple(y.shape)} for an iterate of shape {tuple(x.shape)}"
+            f"{type(source).__name__} returned the shape {tuple(y.shape)} for an iterate of shape {tuple(x.shape)}: "
+            "it must keep the shape"
         )
     return y

@@ -41,9 +41,11 @@ class PerStep(LearnedUpdate):
         owner: dict[int, int] = {}
         for t, update in enumerate(self.updates):
             for name, parameter in update.named_parameters():
-                if owner.setdefault(parameter.data_ptr(), t) != t:
+                # Meta and empty parameters have no storage: there the object itself tells.
+                first = owner.setdefault(parameter.data_ptr() or id(parameter), t)
+                if first != t:
                     raise ValueError(
-                        f"updates {owner[parameter.data_ptr()]} and {t} of PerStep share the parameter {name!r}: "
+                        f"updates {first} and {t} of PerStep share the parameter {name!r}: "
                         "build each update anew, or pass one bare update to tie them all"
                     )
 
@@ -96,6 +98,11 @@ class GradientStep(LearnedUpdate):
         with torch.enable_grad():
             point = x if outside and x.requires_grad else x.detach().requires_grad_()
             value = self.loss(point, data).sum()
+            if not value.requires_grad:
+                raise RuntimeError(
+                    f"{type(self.loss).__name__} is not differentiable in x here: let it depend on x without detach(), "
+                    "and call the solver under torch.no_grad rather than torch.inference_mode"
+                )
             # Where nothing but our own point could be differentiated, a graph of the result would only cost memory.
             keep = outside and (point is x or _other_leaves(value, point))
             (gradient,) = torch.autograd.grad(value, point, create_graph=keep)

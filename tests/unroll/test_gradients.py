@@ -58,7 +58,7 @@ def test_a_step_size_and_a_threshold_can_be_learned() -> None:
     projector = unroll.SoftThreshold(threshold)
     assert "update.step_size" in solver.state_dict()
     assert "threshold" in projector.state_dict()
-    LeastSquares()(solver(x0, (a, y), projector=projector).x, (a, y)).sum().backward()  # type: ignore[no-untyped-call]
+    LeastSquares()(solver(x0, (a, y), projector=projector).x, (a, y)).sum().backward()
     assert step.grad is not None
     assert threshold.grad is not None
     assert float(step.grad) != 0
@@ -88,6 +88,49 @@ def test_checkpointing_gives_the_same_gradients_from_less_memory() -> None:
         assert torch.equal(one, other)
 
 
+class Stretched(unroll.Loss):
+    """||A diag(s) x - y||^2 / 2 with scales s to be learned."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.scales = nn.Parameter(torch.linspace(0.5, 1.5, n, dtype=torch.float64))
+
+    def forward(self, x: Tensor, data: tuple[Tensor, Tensor]) -> Tensor:
+        return 0.5 * ((self.scales * x) @ data[0].mT - data[1]).square().sum(-1)
+
+
+class Dropout(Affine):
+    def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
+        return nn.functional.dropout(super().forward(x, data, t))
+
+
+def test_checkpointing_repeats_gradient_steps_and_random_numbers() -> None:
+    a, y, x0 = problem()
+    n = x0.shape[1]
+    step = nn.Parameter(torch.tensor(0.03, dtype=torch.float64))
+    for update in (unroll.GradientStep(Stretched(n), step), Dropout(n).double()):
+        solver, gradients = unroll.Unrolled(update, steps=4), []
+        for adjoint in ADJOINTS:
+            torch.manual_seed(0)
+            x = solver(x0, (a, y), projector=unroll.SoftThreshold(0.01), adjoint=adjoint).x
+            gradients.append(torch.autograd.grad(x.square().sum(), list(solver.parameters())))
+        for one, other in zip(*gradients, strict=True):
+            assert bool(one.any())
+            assert torch.equal(one, other)
+
+
+def test_complex_gradients_are_those_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 3), (4, 3), (2, 4))
+    x0, a, y = (torch.randn(*s, dtype=torch.complex128, generator=generator) for s in shapes)
+    solver = unroll.Unrolled(unroll.GradientStep(LeastSquares(), 0.1), steps=2)
+
+    def run(x0: Tensor, a: Tensor, y: Tensor) -> Tensor:
+        return solver(x0, (a, y), projector=unroll.SoftThreshold(0.01)).x  # type: ignore[no-any-return]
+
+    assert torch.autograd.gradcheck(run, [i.requires_grad_() for i in (x0, a, y)])
+
+
 def test_probes_can_be_trained_on() -> None:
     solver, x0 = unroll.Unrolled(Affine(3), steps=3), torch.randn(2, 3)
     solution = solver(x0, probe=lambda x, t: x.square().sum())
@@ -106,8 +149,35 @@ def test_per_step_parameters_never_share_storage() -> None:
     borrowed.linear.bias = shared.linear.bias
     with pytest.raises(ValueError, match=r"share the parameter 'linear\.bias'"):
         unroll.PerStep([shared, Affine(3), borrowed])
+    # Two parameters of one storage are one parameter, whatever their names: deepinv's [torch.ones(1)] * 5.
+    size = torch.ones(1)
+    with pytest.raises(ValueError, match="share the parameter 'step_size'"):
+        unroll.PerStep([unroll.GradientStep(LeastSquares(), nn.Parameter(size)) for _ in range(2)])
     with pytest.raises(ValueError, match="at least one"):
         unroll.PerStep([])
+
+
+class Counting(unroll.LearnedUpdate):
+    """data + t, whatever x."""
+
+    def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
+        return torch.full_like(x, data + t)
+
+
+def test_updates_hand_on_the_data_and_the_step() -> None:
+    x0 = torch.zeros(1)
+    for update, scale in ((unroll.PerStep([Counting(), Counting()]), 1), (unroll.Scaled(Counting(), 0.5), 0.5)):
+        assert float(unroll.Unrolled(update, steps=2)(x0, 10).x) == -scale * (10 + 11)
+
+
+def test_step_sizes_that_are_tensors_follow_the_module_and_stay_out_of_its_state() -> None:
+    a, y, x0 = problem()
+    sizes = torch.tensor([[0.01], [0.02], [0.03]], dtype=torch.float64)
+    solver = unroll.Unrolled(unroll.GradientStep(LeastSquares(), sizes), steps=3)
+    apart = [unroll.Unrolled(unroll.GradientStep(LeastSquares(), float(s)), steps=3)(x0, (a, y)).x for s in sizes]
+    torch.testing.assert_close(solver(x0, (a, y)).x, torch.stack([x[i] for i, x in enumerate(apart)]))
+    assert not solver.state_dict()
+    assert solver.to("meta").update.step_size.is_meta
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -148,7 +218,8 @@ def test_losses_add_only_to_losses() -> None:
         Shift() + 1  # type: ignore[operator]
     with pytest.raises(TypeError):
         Shift() * Shift()  # type: ignore[operator]
-    with pytest.raises(TypeError):
-        1 + Shift()  # type: ignore[operator]
+    for other in (1, torch.zeros(2), "0", None):
+        with pytest.raises(TypeError):
+            other + Shift()
     with pytest.raises(ValueError, match="at least one term"):
         unroll.WeightedSum([])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
+import pkgutil
 import subprocess
 import sys
 from typing import Any
@@ -112,9 +115,14 @@ def test_probes_see_every_iterate() -> None:
 
 def test_nothing_in_the_loop_reads_a_value_back() -> None:
     # Meta tensors have no values: whatever read one, a synchronisation on a GPU, would fail.
-    solver = unroll.Unrolled(Affine(3), steps=3).to("meta")
-    projector = unroll.Compose([unroll.Box().to("meta"), unroll.SoftThreshold(0.1), unroll.Identity()])
-    assert solver(torch.empty(2, 3, device="meta"), projector=projector).x.shape == (2, 3)
+    subspace = unroll.Subspace(torch.eye(3)[:, :2]).to("meta")
+    projector = unroll.Compose([unroll.Box(), subspace, unroll.SoftThreshold(0.1), unroll.Identity()])
+    with torch.device("meta"):
+        x0, data = torch.empty(2, 3), (torch.empty(4, 3), torch.empty(2, 4))
+        learned = unroll.PerStep([Affine(3), Affine(3)])
+    for update in (learned, unroll.Scaled(unroll.GradientStep(LeastSquares(), 0.1), 0.5)):
+        for adjoint in (unroll.Backprop(), unroll.Checkpointed()):
+            assert unroll.Unrolled(update, steps=2)(x0, data, projector=projector, adjoint=adjoint).x.is_meta
 
 
 def test_shapes_that_change_are_an_error_that_quotes_both() -> None:
@@ -154,8 +162,17 @@ def test_vmap_maps_the_solver(learned: bool) -> None:
     def one(x: Tensor, z: Tensor) -> Tensor:
         return solver(x[None], (a, z[None]), projector=unroll.SoftThreshold(0.01)).x[0]  # type: ignore[no-any-return]
 
-    mapped = torch.func.vmap(one)(x0, y)
-    torch.testing.assert_close(mapped, solver(x0, (a, y), projector=unroll.SoftThreshold(0.01)).x)
+    start = x0.clone().requires_grad_()
+    together = solver(start, (a, y), projector=unroll.SoftThreshold(0.01)).x
+    for graph in (torch.no_grad(), torch.enable_grad()):
+        with graph:
+            torch.testing.assert_close(torch.func.vmap(one)(x0, y), together)
+    batches = torch.stack([x0, -x0])
+    expected = torch.stack([solver(batch, (a, y)).x for batch in batches])
+    torch.testing.assert_close(torch.func.vmap(lambda batch: solver(batch, (a, y)).x)(batches), expected)
+    (gradient,) = torch.autograd.grad(together.square().sum(), start)
+    mapped = torch.func.vmap(torch.func.grad(lambda x, z: one(x, z).square().sum()))(x0, y)
+    torch.testing.assert_close(mapped, gradient)
 
 
 def test_complex_least_squares() -> None:
@@ -177,12 +194,19 @@ def test_autocast_and_no_grad() -> None:
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, plain)
     torch.testing.assert_close(rough, plain, rtol=0.05, atol=0.05)
+    basis = torch.linalg.qr(torch.randn(4, 2)).Q
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = solver(x0, projector=unroll.Subspace(basis)).x
+    # What autocast roughens is the update, never the constraint.
+    torch.testing.assert_close(kept @ basis @ basis.T, kept)
     a, y, x0 = problem()
     descent = unroll.Unrolled(unroll.GradientStep(LeastSquares(), 0.05), steps=3)
     with torch.no_grad():
         exact = descent(x0, (a, y)).x
     assert not exact.requires_grad
     assert torch.equal(exact, descent(x0, (a, y)).x)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"LeastSquares .* under torch\.no_grad"):
+        descent(x0, (a, y))
 
 
 def test_solvers_survive_copies_and_their_state_dict() -> None:
@@ -204,13 +228,10 @@ def test_the_core_knows_nothing_of_images_and_graphs() -> None:
 
 
 def test_the_doctests_hold() -> None:
-    import doctest
-
-    import unroll._solver
-
-    result = doctest.testmod(unroll._solver)
-    assert result.attempted > 0
-    assert result.failed == 0
+    names = [f"unroll.{module.name}" for module in pkgutil.iter_modules(unroll.__path__)]
+    results = [doctest.testmod(importlib.import_module(name)) for name in ["unroll", *names]]
+    assert sum(r.attempted for r in results) > 0
+    assert sum(r.failed for r in results) == 0
 
 
 def test_abstract_nouns_say_what_to_define() -> None:
