@@ -114,7 +114,7 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
     add("--photo", action="store_true", help="the best photorealistic preset; other options still override it")
     add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
     add("--gamma", type=float, help=f"strength of the tikhonov projector (default: {constraint.gamma:g})")
-    add("--order", type=int, help=f"order of the matting-chebyshev projector (default: {constraint.order})")
+    add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
     add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
     add("--size", type=int, help="longest side of the result in pixels (default: that of the photograph)")
     add("--steps", type=int, help="iterations (default: 4 learned, 50 exact)")

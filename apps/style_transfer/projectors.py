@@ -29,7 +29,8 @@ class ProjectorOptions:
             is (I + gamma L)^-1; ``box`` is [0, 1].
         k: the number of eigenvectors, or, below 1, their share of the number of pixels.
         gamma: weight of the Tikhonov regulariser.
-        order: order of the polynomial.
+        order: order of the polynomial; None takes what keeps the mean of the change, see
+            :class:`graphs.ChebyshevLowPass`. A lower one is faster and weakens the whole change.
         domain: what is projected, the "difference" X - X_c from the photograph (the projection onto X_c + span(U_k))
             or the "image" X.
     """
@@ -37,7 +38,7 @@ class ProjectorOptions:
     name: str = "none"
     k: float = 200
     gamma: float = 1e3
-    order: int = 100
+    order: int | None = None
     domain: str = "difference"
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class ProjectorOptions:
             raise ValueError(f"k must be a whole number from 1 on, or a share between 0 and 1, got {self.k:g}")
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a number of at least 0, got {self.gamma:g}")
-        if self.order < 1:
+        if self.order is not None and self.order < 1:
             raise ValueError(f"the order must be at least 1, got {self.order}")
 
 
@@ -77,10 +78,10 @@ def build_projector(options: ProjectorOptions, content: Tensor) -> Operator | No
             raise ValueError(f"no exact matting projector ({error}): take matting-chebyshev or tikhonov") from error
         operator = BandlimitedProjector(basis.to(content))
     else:
+        operator = ChebyshevLowPass(laplacian, k=k, order=options.order)
         if options.name == "matting":
             log.warning(
                 "%d pixels are beyond the exact projector (%d): taking the Chebyshev form of order %d",
-                *(laplacian.n, EXACT_PIXELS, options.order),
+                *(laplacian.n, EXACT_PIXELS, operator.order),
             )
-        operator = ChebyshevLowPass(laplacian, k=k, order=options.order)
     return Around(operator, content) if options.domain == "difference" else operator
