@@ -35,8 +35,7 @@ class BandlimitedProjector(Subspace):
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return U_k U_k^T v; tau is idle."""
-        with torch.autocast(v.device.type, enabled=False):
-            return from_planes(super().forward(to_planes(v, self.basis.shape[0])), v)
+        return from_planes(super().forward(to_planes(v, self.basis.shape[0])), v)
 
 
 class ChebyshevLowPass(ProximalOperator):

@@ -1,7 +1,7 @@
-"""Where training starts: forward maps that imitate VGG-19, backward maps that are their transposes.
+"""Where training starts: forward maps that imitate VGG-19 and, where they are gated, backward maps that transpose them.
 
-The solver then begins as a descent on an approximate style loss, rather than as noise; the first thousand steps of
-training would otherwise go into finding features that matter.
+The idea is to begin as a descent on an approximate style loss, rather than as noise. The shipped weights began so; in
+the one comparison made, 100 steps from a random start went as far.
 """
 
 from __future__ import annotations
