@@ -182,12 +182,8 @@ def test_the_documents_agree_with_the_code() -> None:
     mathematics = " ".join((ROOT / "docs" / "mathematics.md").read_text().split())
     architecture = Architecture()
     assert f"c_l = {', '.join(map(str, architecture.channels))} channels" in mathematics
-    assert (architecture.steps, architecture.step, architecture.colours, architecture.gated) == (
-        4,
-        "whitening",
-        True,
-        False,
-    )
+    assert architecture.kinds == ("whitening", "whitening", "gradient", "gradient")
+    assert architecture.colours
     assert (CONTENT_WEIGHT, STYLE_WEIGHT) == (1, 1e-4)
     assert (PHOTO.name, PHOTO.domain) == ("tikhonov", "difference")
     assert Pairs((), ()).photo_styles == 0.2

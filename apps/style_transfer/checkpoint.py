@@ -13,7 +13,7 @@ from apps.style_transfer.update import Architecture, GramUpdate
 from apps.style_transfer.weights import EMBEDDED_SOLVER, read_header, read_tensors, write_tensors
 from unroll import Unrolled
 
-_FORMAT = "gram-update/1"
+_FORMAT = "gram-update/2"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"{path} does not hold a solver of this program (its header lacks format = {_FORMAT})")
     try:
         fields = json.loads(header["architecture"])
-        architecture = Architecture(**{**fields, "channels": tuple(fields["channels"])})
+        lists = {name: tuple(fields[name]) for name in ("channels", "convolutions", "kinds")}
+        architecture = Architecture(**{**fields, **lists})
     except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"{path} is of an architecture that this version does not know: train or fetch it anew"

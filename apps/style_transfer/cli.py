@@ -141,8 +141,23 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=default.size, help="side of the crops; %(default)s")
     add("--large-size", type=int, default=default.large_size, help="side of the crops of the last part")
     add("--large-from", type=float, default=default.large_from, help="share of the budget where it begins")
-    add("--distil-steps", type=int, default=default.distil_steps, help="of the first maps; %(default)s")
+    add("--distil-steps", type=int, default=default.distil_steps, help="of the forward maps; %(default)s")
+    add("--single-steps", type=int, default=default.single_steps, help="of g_0 alone; %(default)s")
+    add(
+        "--pool",
+        type=int,
+        default=default.pool,
+        help="crops whose features are kept, and steps they serve; %(default)s",
+    )
+    add("--early", type=float, default=default.early, help="share of the batches that stop before step N; %(default)s")
+    add("--hardness", type=float, default=default.hardness, help="0 weighs all pairs alike; %(default)s")
     add("--rate", type=float, default=default.rate, help="of Adam; %(default)s")
+    add(
+        "--plain-share",
+        type=float,
+        default=default.plain_share,
+        help="of that rate for plain gradient steps; %(default)s",
+    )
     add("--seed", type=int, default=default.seed)
     add("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     add("--start-from", type=Path, help="begin with the weights of this file")

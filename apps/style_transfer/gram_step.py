@@ -1,8 +1,7 @@
-"""The Gram step: from features and the style's statistics to D_l, the direction in which the features are to move.
+"""Statistics of features, and the preconditioned Gram step that moves features to the style's.
 
-Two steps share one interface. :class:`GramStep` is the paper's; :class:`WhiteningStep` is the same step
-preconditioned, with the same fixed points. Both need of the features only sums over pixels, so that an image can be
-processed in tiles, and no eigendecomposition, so that they can be exported.
+All need of the features only sums over pixels, so that an image can be processed in tiles, and no eigendecomposition,
+so that they can be exported.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 FLOOR = 1e-4
 """Added to variances before they divide: below any picture's, it keeps the step moderate where both are flat."""
@@ -40,35 +39,8 @@ def moments(features: Tensor) -> Moments:
     return Moments(mean, centred @ centred.mT / rows.shape[-1])
 
 
-class GramStep(nn.Module):
-    """D = F [F^T F / n - H], equation (4) of the paper, up to the weight 4 / (|I_s| c^2 n) of the level.
-
-    With ``normalised`` the step no longer grows with the features: D = F~ [K - K_s] sqrt(c) / (||K||_F + ||K_s||_F) +
-    (mu - mu_s) / (rms + rms_s), with covariances K, centred features F~ divided by their rms, and means mu carried
-    apart, for the Gram of uncentred features is nearly of rank one. Departure from the paper, which is silent on
-    normalisation; the step is cubic in F and training diverges without.
-    """
-
-    def __init__(self, *, normalised: bool = True) -> None:
-        super().__init__()
-        self.normalised = normalised
-
-    def forward(self, features: Tensor, style: Moments) -> Tensor:
-        """Return D of the shape of the features (B, c, H, W)."""
-        now = moments(features)
-        rows = features.flatten(2)
-        if not self.normalised:
-            return torch.matmul(now.gram - style.gram, rows).view_as(features)
-        k, h = now.covariance, style.covariance
-        c = rows.shape[1]
-        scale = c**0.5 / (_norm(k) + _norm(h) + 1e-12)
-        rms, rms_style = _rms(k), _rms(h)
-        step: Tensor = (k - h) @ ((rows - now.mean) * (scale / rms)) + (now.mean - style.mean) / (rms + rms_style)
-        return step.view_as(features)
-
-
-class WhiteningStep(nn.Module):
-    """D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
+def whitening_step(features: Tensor, style: Moments) -> Tensor:
+    """Return D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
 
     F~ are the centred features, K and K_s the covariances of image and style with a ridge of 1e-3 of their mean
     diagonal, mu the means. F - (rms + rms_s) D has the style's Gram, up to the ridge (whitening and colouring: Y. Li et
@@ -78,17 +50,14 @@ class WhiteningStep(nn.Module):
 
     Cost: that of a 1 x 1 convolution, beside c^3 terms that no image size makes grow.
     """
-
-    def forward(self, features: Tensor, style: Moments) -> Tensor:
-        """Return D of the shape of the features (B, c, H, W)."""
-        now = moments(features)
-        k, h = now.covariance, style.covariance
-        transform = matrix_roots(h)[0] @ matrix_roots(k)[1]
-        rows = features.flatten(2)
-        identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        shift = transform @ now.mean - style.mean
-        step: Tensor = (identity - transform) @ rows + shift
-        return (step / (_rms(k) + _rms(h))).view_as(features)
+    now = moments(features)
+    k, h = now.covariance, style.covariance
+    transform = matrix_roots(h)[0] @ matrix_roots(k)[1]
+    rows = features.flatten(2)
+    identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    shift = transform @ now.mean - style.mean
+    step: Tensor = (identity - transform) @ rows + shift
+    return (step / (_rms(k) + _rms(h))).view_as(features)
 
 
 def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6) -> tuple[Tensor, Tensor]:

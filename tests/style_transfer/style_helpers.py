@@ -36,6 +36,6 @@ def random_update(architecture: Architecture, *, seed: int = 0) -> GramUpdate:
 
 
 def save_weights(path: Path, *, seed: int = 0) -> Path:
-    update = random_update(Architecture(channels=(4, 6)), seed=seed)
+    update = random_update(Architecture(channels=(4, 6), convolutions=(2, 2)), seed=seed)
     write_checkpoint(path, Checkpoint(update.state_dict(), update.architecture, {"licence": "MIT"}))
     return path

@@ -17,11 +17,18 @@ from apps.style_transfer.update import Architecture, GramUpdate
 from apps.style_transfer.weights import EMBEDDED_SOLVER, EMBEDDED_VGG, read_tensors, write_tensors
 
 UNUSUAL = Architecture(
-    channels=(3, 5, 4), steps=2, step="gram", normalised=False, gated=False, colours=False, padding="zeros"
+    channels=(3, 5, 4),
+    convolutions=(2, 1, 3),
+    kinds=("gradient", "whitening"),
+    bounded=False,
+    colours=False,
+    padding="zeros",
 )
 
 
-@pytest.mark.parametrize("architecture", [UNUSUAL, replace(UNUSUAL, gated=True, colours=True)], ids=["bare", "gated"])
+@pytest.mark.parametrize(
+    "architecture", [UNUSUAL, replace(UNUSUAL, bounded=True, colours=True)], ids=["bare", "bounded"]
+)
 def test_a_solver_comes_back_as_it_was_written(tmp_path: Path, architecture: Architecture) -> None:
     update = random_update(architecture)
     path = tmp_path / "solver.safetensors"

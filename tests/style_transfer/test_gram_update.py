@@ -9,15 +9,22 @@ from typing import cast
 import pytest
 import torch
 from style_helpers import draw, random_update
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import softsign
 
-from apps.style_transfer.update import Architecture, GramGradient, GramUpdate, Level
+from apps.style_transfer.update import Architecture, GramGradient, GramUpdate, Kind, Level, PlainGradient, grow
 from graphs import Around, BandlimitedProjector, eigenbasis, matting
 from unroll import Box, Unrolled
 
-SMALL = Architecture(channels=(4, 6), steps=2, gated=True)
+KINDS: tuple[Kind, ...] = ("whitening", "gradient")
+SMALL = Architecture(channels=(4, 6), convolutions=(2, 3), kinds=KINDS)
 BARE = Architecture(
-    channels=(4, 5, 6, 7), steps=1, step="gram", normalised=False, gated=True, colours=False, padding="zeros"
+    channels=(4, 5, 6, 7),
+    convolutions=(2, 1, 3, 2),
+    kinds=("gradient",),
+    bounded=False,
+    colours=False,
+    padding="zeros",
 )
 
 
@@ -38,10 +45,14 @@ def test_the_bare_update_is_the_gradient_of_its_style_loss(height: int, width: i
     style = torch.rand(2, 3, 32, 16, dtype=torch.float64)
 
     def grams(image: Tensor) -> list[Tensor]:
-        rows = [tap.flatten(2) for _, tap in gradient.features(image)]
+        rows = [outputs[-1].flatten(2) for outputs in gradient.features(image)]
         return [r @ r.mT / r.shape[-1] for r in rows]
 
-    loss = sum((g - h).square().sum() / h.shape[-1] ** 2 / 4 for g, h in zip(grams(x), grams(style), strict=True))
+    weights = cast(PlainGradient, gradient).level_weights.detach().exp()
+    loss = sum(
+        w * (g - h).square().sum() / h.shape[-1] ** 2 / 4
+        for w, g, h in zip(weights, grams(x), grams(style), strict=True)
+    )
     (expected,) = torch.autograd.grad(loss, x)
     with torch.no_grad():
         found = gradient(x, gradient.encode(style))
@@ -54,7 +65,7 @@ def test_a_wrong_transpose_is_noticed() -> None:
     level = cast(Level, gradient.levels[3])
     with torch.no_grad():
         right = gradient(x, gradient.encode(style))
-        level.backward_second.weight.copy_(level.forward_second.weight)
+        cast(nn.Conv2d, level.backward_maps[1]).weight.copy_(cast(nn.Conv2d, level.forward_maps[1]).weight)
         wrong = gradient(x, gradient.encode(style))
     assert float((wrong - right).norm() / right.norm()) > 1e-3
 
@@ -64,8 +75,8 @@ def test_the_style_is_encoded_by_the_forward_maps_and_the_style_maps() -> None:
     gradient, style = cast(GramGradient, update.gradients[1]), draw(24, 18)
     encoded = update.encode(style)
     assert [len(levels) for levels in encoded] == [3, 3]
-    for (_, tap), a, found in zip(gradient.features(style), gradient.style_maps, encoded[1], strict=False):
-        rows = tap.flatten(2)
+    for outputs, a, found in zip(gradient.features(style), gradient.style_maps, encoded[1], strict=False):
+        rows = outputs[-1].flatten(2)
         mapped = a @ rows
         torch.testing.assert_close(found.mean, mapped.mean(-1, keepdim=True), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.gram, mapped @ mapped.mT / rows.shape[-1], rtol=1e-4, atol=1e-5)
@@ -83,31 +94,50 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("step", ["whitening", "gram"])
+@pytest.mark.parametrize("t", range(2), ids=KINDS)
 @pytest.mark.parametrize("style", HOSTILE)
 @pytest.mark.parametrize("image", HOSTILE)
-def test_normalised_updates_are_bounded_for_any_input(step: str, image: str, style: str) -> None:
-    update = random_update(replace(SMALL, step=step))  # type: ignore[arg-type]
+def test_updates_are_bounded_for_any_input(t: int, image: str, style: str) -> None:
+    update = random_update(SMALL)
     with torch.no_grad():
-        g = update(HOSTILE[image], update.encode(HOSTILE[style]), 1)
+        g = update(HOSTILE[image], update.encode(HOSTILE[style]), t)
     assert bool(g.isfinite().all())
     assert float(g.abs().max()) < 1
 
 
-@pytest.mark.parametrize("step", ["whitening", "gram"])
-def test_hardly_any_step_where_the_style_is_the_content(step: str) -> None:
+@pytest.mark.parametrize("t", range(2), ids=KINDS)
+def test_hardly_any_step_where_the_style_is_the_content(t: int) -> None:
     torch.manual_seed(0)
-    update = GramUpdate(replace(SMALL, step=step))  # type: ignore[arg-type]
+    update = GramUpdate(SMALL)
     x, other = draw(24, 24), draw(24, 24, phase=1)
     with torch.no_grad():
-        here, there = (update(x, update.encode(style), 0).norm() for style in (x, other))
+        here, there = (update(x, update.encode(style), t).norm() for style in (x, other))
     assert float(here) < 0.05 * float(there)
+
+
+def test_the_gradient_kind_starts_as_polyaks_step_on_its_style_loss() -> None:
+    architecture = replace(SMALL, kinds=("gradient",), padding="zeros", colours=False)
+    torch.manual_seed(0)
+    gradient = cast(GramGradient, GramUpdate(architecture).double().gradients[0])
+    x, style = (torch.rand(1, 3, *size, dtype=torch.float64) for size in ((16, 24), (24, 20)))
+    x.requires_grad_()
+
+    def grams(image: Tensor) -> list[Tensor]:
+        rows = [outputs[-1].flatten(2) for outputs in gradient.features(image)]
+        return [r @ r.mT / r.shape[-1] for r in rows]
+
+    terms = [(g - h).square().sum() / h.shape[-1] ** 2 / 2 for g, h in zip(grams(x), grams(style), strict=True)]
+    loss = torch.stack(terms).sum()
+    (slope,) = torch.autograd.grad(loss, x)
+    expected = softsign(0.5 * loss * slope / slope.square().sum())
+    with torch.no_grad():
+        torch.testing.assert_close(gradient(x, gradient.encode(style)), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (16, 23), (33, 18)])
 @pytest.mark.parametrize("channels", [(4, 6), (4, 5, 6, 7)])
 def test_any_size_from_16_on_comes_out_the_same(size: tuple[int, int], channels: tuple[int, ...]) -> None:
-    update = random_update(replace(SMALL, channels=channels))
+    update = random_update(replace(SMALL, channels=channels, convolutions=(2,) * len(channels)))
     x = draw(*size)
     g = update(x, update.encode(draw(19, 27, phase=1)), 0)
     assert g.shape == x.shape
@@ -130,9 +160,9 @@ def test_permuting_the_batch_permutes_the_result(device: torch.device) -> None:
     "change",
     [
         {"channels": (4, 7)},
-        {"step": "gram"},
-        {"normalised": False, "step": "gram"},
-        {"gated": False},
+        {"convolutions": (2, 2)},
+        {"kinds": KINDS[::-1]},
+        {"bounded": False},
         {"colours": False},
         {"padding": "zeros"},
     ],
@@ -159,9 +189,9 @@ def test_the_steps_are_untied_and_limited() -> None:
         Unrolled(update, steps=2)(x, data, steps=3)
 
 
-@pytest.mark.parametrize("gated", [True, False])
-def test_gradients_reach_all_parameters(gated: bool) -> None:
-    update = random_update(replace(SMALL, gated=gated))
+@pytest.mark.parametrize("kinds", [KINDS, KINDS[::-1]], ids=str)
+def test_gradients_reach_all_parameters(kinds: tuple[Kind, ...]) -> None:
+    update = random_update(replace(SMALL, kinds=kinds))
     x, style = draw(20, 20).requires_grad_(), draw(20, 20, phase=1).requires_grad_()
     Unrolled(update, steps=2)(x, update.encode(style)).x.square().sum().backward()
     for name, tensor in [*update.named_parameters(), ("x", x), ("style", style)]:
@@ -205,3 +235,43 @@ def test_with_a_bandlimited_projector_the_change_lies_in_its_span() -> None:
     outside = change - vectors @ (vectors.T @ change)
     assert float(change.norm()) > 1e-3
     assert float(outside.norm()) < 1e-10 * float(change.norm())
+
+
+def test_a_grown_update_is_the_function_that_it_was() -> None:
+    old = random_update(replace(SMALL, convolutions=(2, 2)))
+    name = "gradients.2.levels.1.forward_maps.2.weight"
+    larger = replace(SMALL, convolutions=(3, 4), kinds=(*KINDS, KINDS[0]))
+    new = grow(old, larger, noise=0.0)
+    noisy = grow(old, larger)
+    x, style = draw(20, 20), draw(20, 20, phase=1)
+    with torch.no_grad():
+        for t, source in enumerate((0, 1, 0)):
+            expected, found = (u(x, u.encode(style), i) for u, i in ((old, source), (new, t)))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(old(x, old.encode(style), 0), old(x, old.encode(style), 1), rtol=0.05)
+    assert not torch.equal(noisy.state_dict()[name], new.state_dict()[name])
+    shared = {p.data_ptr() for p in old.parameters()} & {p.data_ptr() for p in new.parameters()}
+    assert not shared
+
+
+@pytest.mark.parametrize(
+    "change", [{"channels": (4, 7)}, {"convolutions": (2, 2)}, {"kinds": KINDS[::-1]}, {"colours": False}], ids=str
+)
+def test_what_cannot_grow_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="do not grow into"):
+        grow(random_update(SMALL), replace(SMALL, **change))  # type: ignore[arg-type]
+    single = replace(SMALL, convolutions=(1, 2))
+    with pytest.raises(ValueError, match="do not grow into"):
+        grow(random_update(single), replace(single, convolutions=(2, 2)))
+
+
+@pytest.mark.parametrize("convolutions", [(2,), (2, 2, 2), (2, 0), ()])
+def test_levels_and_convolutions_must_agree(convolutions: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="each level wants channels and at least one convolution"):
+        replace(SMALL, convolutions=convolutions)
+
+
+@pytest.mark.parametrize("kinds", [(), ("whitening", "guess")])
+def test_unknown_kinds_are_refused(kinds: tuple[Kind, ...]) -> None:
+    with pytest.raises(ValueError, match="each update is one of whitening, gradient"):
+        replace(SMALL, kinds=kinds)
