@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench-graphs clean
 
 demo: .venv/installed
 	$(BIN)/python -m apps.style_transfer demo --out out
@@ -14,6 +14,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict -p unroll -p graphs -p apps
+
+bench-graphs: .venv/installed
+	$(BIN)/python benchmarks/laplacians.py
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -30,6 +30,19 @@ def low_pass(fraction: float, order: int) -> FloatArray:
     return coefficients
 
 
+def fourth_kind(degree: int) -> FloatArray:
+    """Return the coefficients of W_m(1 - 2 lambda / lambda_max) / (2 m + 1), W_m = 1 + 2 (T_1 + .. + T_m).
+
+    It is 1 at 0, within [-1, 1], and of all such polynomials p of its degree the one of the least maximum of
+    lambda p(lambda)^2: lambda_max / (2 m + 1)^2. Source: J. Lottes, "Optimal polynomial smoothers for multigrid
+    V-cycles", 2023.
+    """
+    signs = 2 * (-1.0) ** np.arange(degree + 1)
+    signs[0] = 1
+    coefficients: FloatArray = signs / (2 * degree + 1)
+    return coefficients
+
+
 def apply(laplacian: Laplacian, coefficients: FloatArray, v: Tensor) -> Tensor:
     """Return sum_m c_m T_m(2 L / lambda_max - 1) v for planes (m, n), by Clenshaw's recurrence: order matvecs."""
     if len(coefficients) == 1:

@@ -1,4 +1,4 @@
-"""Graph Laplacians as operators: what they do. How they are built is in _build.py."""
+"""Graph Laplacians as operators: what they do. How they are made is in _matting.py, _grid.py, _knn.py, _convert.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.sparse import csgraph
 from torch import Tensor
 
+from graphs._memory import require_memory
 from graphs._signals import from_planes, self_adjoint, to_planes
 
 if TYPE_CHECKING:
@@ -24,25 +26,33 @@ class Laplacian:
     """A symmetric positive semi-definite matrix L (n, n) on the nodes of a graph.
 
     Signals are (n,), (n, c) or, where the nodes are the pixels of an image, (B, C, H, W), with n = H W in row-major
-    order. The entries are built and kept in float64 on the CPU (see :meth:`to`), and are applied in the dtype of the
-    signal (float32 or float64; half precision is computed in float32) and on its device: a copy is made for each such
-    pair on first use, and kept. A Laplacian is never changed.
+    order, or those of a video, (B, C, D, H, W). The entries are built and kept in float64 on the CPU (see :meth:`to`),
+    and are applied in the dtype of the signal (float32 or float64; half precision is computed in float32) and on its
+    device: a copy is made for each such pair on first use, and kept. A Laplacian is never changed.
 
-    Attributes: ``n``, ``shape`` = (n, n), ``grid_shape`` = (H, W) or None, ``lambda_max`` >= the largest eigenvalue,
-    ``near_kernel`` (n, f) float64 or None: signals beside the constant that L nearly maps to zero locally (the channels
-    of the image, for a matting Laplacian), for the coarse spaces of solvers.
+    Attributes: ``n``, ``shape`` = (n, n), ``spatial_shape`` = (W,), (H, W) or (D, H, W) where the nodes are a grid,
+    else None, ``grid_shape`` = (H, W) for images alone, ``lambda_max`` >= the largest eigenvalue, proven (how close,
+    the makers say; see :meth:`tightened`), ``near_kernel`` (n, f) float64 or None: signals beside the constant that L
+    nearly maps to zero locally (the channels of the image, for a matting Laplacian), for the coarse spaces of solvers.
     """
 
     n: int
-    grid_shape: tuple[int, int] | None
+    spatial_shape: tuple[int, ...] | None
     lambda_max: float
     near_kernel: FloatArray | None = None
     _entries: Tensor
+    _form = "combinatorial"
 
-    def __init__(self, entries: Tensor, grid_shape: tuple[int, int] | None) -> None:
+    def __init__(self, entries: Tensor, spatial_shape: tuple[int, ...] | None) -> None:
         self._entries = entries
         self._copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        self.grid_shape = grid_shape
+        self.spatial_shape = spatial_shape
+
+    @property
+    def grid_shape(self) -> tuple[int, int] | None:
+        """(H, W) where the nodes are the pixels of an image, else None."""
+        shape = self.spatial_shape
+        return (shape[0], shape[1]) if shape is not None and len(shape) == 2 else None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,22 +81,66 @@ class Laplacian:
     def matvec(self, x: Tensor) -> Tensor:
         """Return L x in the shape, dtype and device of x; differentiable in x, twice too.
 
+        In the weights as well for :func:`graphs.from_edges`, and :func:`graphs.from_adjacency` of a tensor that
+        requires a gradient; other kinds are constants.
+
         Raises ValueError where x is not a signal on this graph, TypeError where it is not real and floating.
         """
-        return from_planes(self_adjoint(self.planes(x), self.combine), x)
+        return from_planes(self._differentiable(self.planes(x)), x)
 
     def quadratic(self, x: Tensor) -> Tensor:
-        """Return Tr(x^T L x) >= 0: a scalar for (n,) and (n, c), one value per sample, (B,), for (B, C, H, W)."""
+        """Return Tr(x^T L x) >= 0: a scalar for (n,) and (n, c), else one value per sample, (B,)."""
         product = x * self.matvec(x)
-        return product.sum(dim=(1, 2, 3)) if x.ndim == 4 else product.sum()
+        return product.flatten(1).sum(dim=1) if x.ndim > 2 else product.sum()
+
+    def _differentiable(self, planes: Tensor) -> Tensor:
+        """Return L x for planes (m, n), under autograd."""
+        return self_adjoint(planes, self.combine)
+
+    def normalized(self) -> Laplacian:
+        """Return D^-1/2 L D^-1/2 = I - D^-1/2 W D^-1/2, D = diag(L), with D^1/2 1 in its kernel if 1 is in that of L.
+
+        An operator around this one, with a bound of its own; isolated nodes keep their rows of zeros.
+        :meth:`combinatorial` leads back.
+        """
+        from graphs._normalized import NormalizedLaplacian
+
+        return NormalizedLaplacian(self)
+
+    def combinatorial(self) -> Laplacian:
+        """Return the Laplacian that this is the :meth:`normalized` form of; itself where it is none."""
+        return self
+
+    def tightened(self, rtol: float = 0.02, *, failure: float = 1e-9, seed: int = 0) -> Self:
+        """Return this Laplacian with ``lambda_max`` at most 1 / (1 - rtol) times the largest eigenvalue.
+
+        Lanczos from a random start (seeded by ``seed``) gives a Ritz value theta. That theta <= the largest eigenvalue
+        always holds, so the closeness is certain. That theta / (1 - rtol) bounds it from above holds, in exact
+        arithmetic, with probability at least 1 - ``failure`` over the start; the bound is the lesser of this and the
+        one that was proven without chance. Cost: log(1.65 sqrt(n) / failure) / (2 sqrt(rtol)) float64 matvecs (100 for
+        a million nodes), three vectors. Raises ValueError.
+
+        Source: J. Kuczynski, H. Wozniakowski, "Estimating the largest eigenvalue by the power and Lanczos algorithms
+        with a random start", 1992, theorem 4.2.
+        """
+        from graphs._bounds import lanczos_bound
+
+        tighter = copy.copy(self)
+        tighter.lambda_max = min(self.lambda_max, lanczos_bound(self, rtol, failure, seed))
+        return tighter
+
+    def components(self) -> int:
+        """Return the number of connected components of the graph: nodes joined where L_ij differs from zero."""
+        found, _ = csgraph.connected_components(self.to_scipy(), directed=False)
+        return int(found)
 
     def planes(self, x: Tensor) -> Tensor:
         """Return the signal x as contiguous planes (m, n), checked against this graph."""
-        if x.ndim == 4 and self.grid_shape is None:
+        if x.ndim > 3 and self.spatial_shape is None:
             raise ValueError(
                 f"this graph of {self.n} nodes has no image grid, got a signal {tuple(x.shape)}: pass (n, c)"
             )
-        return to_planes(x, self.n, self.grid_shape)
+        return to_planes(x, self.n, self.spatial_shape)
 
     def combine(
         self,
@@ -116,6 +170,10 @@ class Laplacian:
 
     def absolute_sums(self) -> Tensor:
         """Return sum_j |L_ij| for each i, (n,), like :meth:`diagonal`; L <= diag of it, and its maximum bounds L."""
+        return self.absolute_product(torch.ones(self.n, dtype=self.dtype, device=self.device))
+
+    def absolute_product(self, u: Tensor) -> Tensor:
+        """Return |L| u, (n,), the entries' moduli times u, in the dtype and on the device of the kept entries."""
         raise NotImplementedError
 
     def diagonal(self) -> Tensor:
@@ -131,17 +189,32 @@ class Laplacian:
         matrix = self.to_scipy()
         return torch_csr(matrix.indptr, matrix.indices, torch.from_numpy(matrix.data).to(self.device, self.dtype))
 
+    def to_dense(self) -> Tensor:
+        """Return L as a dense tensor (n, n), like :meth:`to_torch`; MemoryError beforehand where it cannot fit."""
+        require_memory(8 * self.n**2, f"a dense matrix of {self.n} x {self.n}", "keep it sparse, by to_torch()")
+        return torch.from_numpy(self.to_scipy().toarray()).to(self.device, self.dtype)
+
     def to_pygsp(self) -> Any:
-        """Return the graph as a pygsp.graphs.Graph, whose L is this one; nodes of an image get its coordinates."""
+        """Return the graph as a pygsp.graphs.Graph, whose L is this one; nodes of a grid get its coordinates.
+
+        Raises ValueError where L is not D - W of a graph.
+        """
         from pygsp.graphs import Graph
 
-        if self.grid_shape is None:
-            return Graph(self._adjacency())
-        y, x = np.divmod(np.arange(self.n), self.grid_shape[1])
-        return Graph(self._adjacency(), coords=np.stack([x, -y], axis=1))
+        if self.spatial_shape is None:
+            return Graph(self._adjacency(), lap_type=self._form)
+        indices = np.indices(self.spatial_shape).reshape(len(self.spatial_shape), self.n)
+        coordinates = (indices[::-1] * np.array([1, -1, 1])[: len(indices), None]).T  # x to the right, y upwards
+        return Graph(
+            self._adjacency(), lap_type=self._form, coords=coordinates.squeeze(1) if len(indices) == 1 else coordinates
+        )
 
     def to_networkx(self) -> networkx.Graph[int]:
-        """Return the graph as a networkx.Graph of nodes 0 to n - 1 with the edge attribute "weight"."""
+        """Return the graph as a networkx.Graph of nodes 0 to n - 1 with the edge attribute "weight".
+
+        It does not carry the form: ``networkx.normalized_laplacian_matrix`` of it is :meth:`normalized`. Raises
+        ValueError where L is not D - W of a graph.
+        """
         import networkx
 
         graph: networkx.Graph[int] = networkx.from_scipy_sparse_array(self._adjacency())
@@ -168,12 +241,18 @@ class Laplacian:
     def _prepared(self, entries: Tensor) -> Tensor:
         return entries
 
+    def __copy__(self) -> Self:
+        """Share everything, the history of differentiable weights too, which pickles leave out."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the copies out of pickles and deep copies."""
         return {**self.__dict__, "_copies": {}}
 
     def __repr__(self) -> str:
-        grid = f", grid_shape={self.grid_shape}" if self.grid_shape else ""
+        grid = f", spatial_shape={self.spatial_shape}" if self.spatial_shape else ""
         return f"{type(self).__name__}(n={self.n}{grid}, lambda_max={self.lambda_max:.4g})"
 
 
@@ -186,7 +265,7 @@ class StencilLaplacian(Laplacian):
     """
 
     def __init__(
-        self, shifts: IntArray, weights: FloatArray, grid_shape: tuple[int, int], bound: float = np.inf
+        self, shifts: IntArray, weights: FloatArray, spatial_shape: tuple[int, ...], bound: float = np.inf
     ) -> None:
         # On images narrower than the stencil two offsets may meet in one flat shift, at different pixels.
         distinct, place = np.unique(shifts, return_inverse=True)
@@ -195,7 +274,7 @@ class StencilLaplacian(Laplacian):
             np.add.at(merged, place, weights)
             shifts, weights = distinct, merged
         self._shifts = shifts.astype(np.int64)
-        super().__init__(torch.from_numpy(weights), grid_shape)
+        super().__init__(torch.from_numpy(weights), spatial_shape)
         self.n = weights.shape[1]
         self.lambda_max = min(bound, float(self.absolute_sums().max()))
 
@@ -234,56 +313,38 @@ class StencilLaplacian(Laplacian):
             product[:, shift:] -= flow
         return product
 
-    def absolute_sums(self) -> Tensor:
-        """Return sum_j |L_ij| for each i, (n,)."""
-        return _row_sums(self._shifts, self._entries.abs()) + self.diagonal().abs()
+    def absolute_product(self, u: Tensor) -> Tensor:
+        """Return |L| u, (n,)."""
+        product = self.diagonal().abs() * u
+        for shift, weight in zip(self._shifts.tolist(), self._entries, strict=True):
+            last = max(self.n - shift, 0)
+            product[:last] += weight[:last].abs() * u[shift:]
+            product[shift:] += weight[:last].abs() * u[:last]
+        return product
 
     def diagonal(self) -> Tensor:
         """Return the diagonal of L, (n,): minus the sum of the others in each row."""
-        return -_row_sums(self._shifts, self._entries)
+        diagonal = torch.zeros(self.n, dtype=self.dtype, device=self.device)
+        for shift, weight in zip(self._shifts.tolist(), self._entries, strict=True):
+            last = max(self.n - shift, 0)
+            diagonal[:last] -= weight[:last]
+            diagonal[shift:] -= weight[:last]
+        return diagonal
 
     def to_scipy(self) -> sparse.csr_array:
         """Return L as a float64 CSR array, without its structural zeros."""
+        stored = (2 * len(self._shifts) + 1) * self.n
+        require_memory(32 * stored, f"a sparse matrix of {stored} entries", "use a smaller image, or matvec alone")
         weights = self._entries.cpu().double().numpy()
+        half = self.diagonal().cpu().double().numpy() / 2
         upper = sparse.diags_array(
-            [w[: self.n - s] for w, s in zip(weights, self._shifts, strict=True)],
-            offsets=self._shifts.tolist(),
+            [half, *(w[: self.n - s] for w, s in zip(weights, self._shifts, strict=True))],
+            offsets=[0, *self._shifts.tolist()],
             shape=self.shape,
         )
-        matrix = sparse.csr_array(upper + upper.T + sparse.diags_array(self.diagonal().cpu().double().numpy()))
+        matrix = sparse.csr_array(upper + upper.T)
         matrix.eliminate_zeros()
         return matrix
-
-
-class SparseLaplacian(Laplacian):
-    """L as a general sparse symmetric matrix, applied by torch's CSR product; ``matrix`` is copied to float64."""
-
-    def __init__(self, matrix: sparse.csr_array, grid_shape: tuple[int, int] | None = None) -> None:
-        matrix = matrix.astype(np.float64, copy=True)
-        matrix.sum_duplicates()
-        super().__init__(torch.from_numpy(matrix.data), grid_shape)
-        self._indptr, self._indices = matrix.indptr, matrix.indices
-        self.n = matrix.shape[0]
-        self.lambda_max = float(self.absolute_sums().max())
-
-    def _prepared(self, entries: Tensor) -> Tensor:
-        return torch_csr(self._indptr, self._indices, entries)
-
-    def _product(self, x: Tensor) -> Tensor:
-        return (self._matrix_like(x) @ x.T).T.contiguous()
-
-    def absolute_sums(self) -> Tensor:
-        """Return sum_j |L_ij| for each i, (n,)."""
-        return torch.from_numpy(abs(self.to_scipy()).sum(axis=1)).to(self.device, self.dtype)
-
-    def diagonal(self) -> Tensor:
-        """Return the diagonal of L, (n,)."""
-        return torch.from_numpy(self.to_scipy().diagonal()).to(self.device, self.dtype)
-
-    def to_scipy(self) -> sparse.csr_array:
-        """Return L as a float64 CSR array of its own."""
-        data = self._entries.cpu().double().numpy()
-        return sparse.csr_array((data, self._indices, self._indptr), shape=self.shape, copy=True)
 
 
 def torch_csr(indptr: IntArray, indices: IntArray, entries: Tensor) -> Tensor:
@@ -294,12 +355,3 @@ def torch_csr(indptr: IntArray, indices: IntArray, entries: Tensor) -> Tensor:
         return torch.sparse_csr_tensor(
             torch.from_numpy(indptr), torch.from_numpy(indices), entries, (n, n), device=entries.device
         )
-
-
-def _row_sums(shifts: IntArray, weights: Tensor) -> Tensor:
-    """Return the sum of the off-diagonal entries of each row, (n,), from the upper diagonals."""
-    n = weights.shape[1]
-    sums = weights.sum(dim=0)
-    for shift, weight in zip(shifts.tolist(), weights, strict=True):
-        sums[shift:] += weight[: max(n - shift, 0)]
-    return sums

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def to_planes(v: Tensor, n: int, grid_shape: tuple[int, int] | None = None) -> Tensor:
-    """Return a signal (n,), (n, c) or (B, C, H, W) as contiguous planes (m, n), in float32 at least.
+def to_planes(v: Tensor, n: int, spatial_shape: tuple[int, ...] | None = None) -> Tensor:
+    """Return a signal (n,), (n, c), (B, C, H, W) or (B, C, D, H, W) as contiguous planes (m, n), in float32 at least.
 
-    Images need H W = n, and (H, W) = ``grid_shape`` where it is given. Raises ValueError or TypeError otherwise.
+    Images and videos need n pixels, and the spatial shape where it is given. Raises ValueError or TypeError otherwise.
     """
     if not v.is_floating_point():
         raise TypeError(f"a signal must be a real floating-point tensor, got {v.dtype}: convert it with .float()")
     shape = tuple(v.shape)
-    if v.ndim == 4:
-        height, width = shape[2:]
-        if grid_shape is not None and (height, width) != grid_shape:
+    if v.ndim in (4, 5):
+        pixels = shape[2:]
+        if spatial_shape is not None and pixels != spatial_shape:
             raise ValueError(
-                f"the graph is that of an image of {grid_shape[0]} x {grid_shape[1]} pixels, "
-                f"the signal {shape} has {height} x {width}"
+                f"the graph is that of a grid of {_times(spatial_shape)} pixels, "
+                f"the signal {shape} has {_times(pixels)}"
             )
-        if height * width != n:
+        if math.prod(pixels) != n:
             raise ValueError(
-                f"the graph has {n} nodes, the signal {shape} has {height} x {width} = {height * width} pixels"
+                f"the graph has {n} nodes, the signal {shape} has {_times(pixels)} = {math.prod(pixels)} pixels"
             )
         planes = v.reshape(shape[0] * shape[1], n)
     elif v.ndim in (1, 2):
@@ -34,8 +36,12 @@ def to_planes(v: Tensor, n: int, grid_shape: tuple[int, int] | None = None) -> T
             raise ValueError(f"the graph has {n} nodes, the signal {shape} has {shape[0]} rows")
         planes = v[None] if v.ndim == 1 else v.T
     else:
-        raise ValueError(f"a signal is (n,), (n, c) or (B, C, H, W), got the shape {shape}")
+        raise ValueError(f"a signal is (n,), (n, c), (B, C, H, W) or (B, C, D, H, W), got the shape {shape}")
     return planes.to(torch.float64 if v.dtype == torch.float64 else torch.float32).contiguous()
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def from_planes(planes: Tensor, like: Tensor) -> Tensor:
@@ -76,6 +82,8 @@ class SelfAdjoint(torch.autograd.Function):
 
 
 def self_adjoint(planes: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return action(planes), differentiable; see SelfAdjoint."""
-    result: Tensor = SelfAdjoint.apply(planes, action)
+    """Return action(planes), differentiable; see SelfAdjoint. Autocast has no effect on it."""
+    device = planes.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        result: Tensor = SelfAdjoint.apply(planes, action)
     return result

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -134,10 +135,30 @@ def test_example_style_transfer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert 0 < max(constrained) < 0.5 * artistic
 
 
-def test_every_example_is_short_and_shown() -> None:
+def test_example_matting_eigenvectors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    own, mirrored = run_example("matting_eigenvectors", monkeypatch, capsys)
+    assert 0 < own < 0.1 < 1 < mirrored
+
+
+def test_example_projectors_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (stylised, *kept), (noise, *left) = np.reshape(run_example("projectors_compared", monkeypatch, capsys), (2, 7))
+    assert noise == pytest.approx(0.2, rel=0.01)
+    assert left[0] == pytest.approx(noise * (200 / (96 * 128)) ** 0.5, rel=0.1)  # k / n of its energy
+    assert max(left) < 0.15 * noise
+    assert 0.8 * stylised < min(kept) <= max(kept) < stylised
+
+
+def test_example_sampling_bandlimited(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    uniform, by_energy = np.reshape(run_example("sampling_bandlimited", monkeypatch, capsys), (2, 8))
+    assert uniform[-1] < 0.01 < 10 < uniform[0]
+    assert by_energy[3] < uniform[3] / 2  # 60 nodes drawn
+
+
+def test_every_example_is_short_and_tested() -> None:
     scripts = sorted((ROOT / "examples").glob("*.py"))
-    assert [script.stem for script in scripts] == ["bandlimited_projector", "learned_solver", "style_transfer"]
-    assert max(len(script.read_text().splitlines()) for script in scripts) < 60
+    tested = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
+    assert {script.stem for script in scripts} == tested
+    assert max(len(script.read_text().splitlines()) for script in scripts) < 100
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -160,9 +181,9 @@ def test_the_command_lines_of_the_readme_parse() -> None:
 
 
 def test_the_make_targets_of_the_documents_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
-        named = re.findall(r"(?:^|`)make (\w+)", document.read_text(), re.MULTILINE)
+        named = re.findall(r"(?:^|`)make ([\w-]+)", document.read_text(), re.MULTILINE)
         assert set(named) <= targets, document.name
 
 
@@ -185,7 +206,7 @@ def test_the_documents_agree_with_the_code() -> None:
     assert architecture.kinds == ("whitening", "whitening", "gradient", "gradient")
     assert architecture.colours
     assert (CONTENT_WEIGHT, STYLE_WEIGHT) == (1, 1e-4)
-    assert (PHOTO.name, PHOTO.domain) == ("tikhonov", "difference")
+    assert (PHOTO.name, PHOTO.gamma, PHOTO.domain) == ("tikhonov-coarse", 100, "difference")
     assert Pairs((), ()).photo_styles == 0.2
     photographs, paintings = re.findall(r"\d+", read_header(EMBEDDED_SOLVER)["data"])
     assert f"{photographs} photographs and {paintings} pictures of paintings" in README

@@ -113,7 +113,7 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
     add("--projector", choices=PROJECTORS, help="what keeps the picture a photograph (default: none)")
     add("--photo", action="store_true", help="the best photorealistic preset; other options still override it")
     add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
-    add("--gamma", type=float, help=f"strength of the tikhonov projector (default: {constraint.gamma:g})")
+    add("--gamma", type=float, help=f"strength of the tikhonov projectors (default: {constraint.gamma:g})")
     add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
     add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
     add("--size", type=int, help="longest side of the result in pixels (default: that of the photograph)")

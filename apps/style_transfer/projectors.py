@@ -8,15 +8,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from graphs import Around, BandlimitedProjector, ChebyshevLowPass, Tikhonov, eigenbasis, matting
+from graphs import (
+    Around,
+    BandlimitedProjector,
+    ChebyshevLowPass,
+    CoarseLowPass,
+    CoarseTikhonov,
+    Laplacian,
+    Tikhonov,
+    eigenbasis,
+    matting,
+)
 from unroll import Box, Operator
 
 log = logging.getLogger(__name__)
 
-PROJECTORS = ("none", "matting", "matting-chebyshev", "tikhonov", "box")
+PROJECTORS = ("none", "matting", "matting-chebyshev", "matting-coarse", "tikhonov", "tikhonov-coarse", "box")
 DOMAINS = ("difference", "image")
 EXACT_PIXELS = 40_000
-"""Up to this many pixels ``matting`` computes the eigenvectors U_k; beyond, it takes the polynomial form."""
+"""Up to this many pixels ``matting`` computes the eigenvectors U_k; beyond, it takes a fast form."""
+COARSE_K = 1000
+"""Up to this k that is the coarse one, beyond it the polynomial one."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,9 @@ class ProjectorOptions:
 
     Attributes:
         name: one of :data:`PROJECTORS`. ``matting`` is the projection onto span(U_k), the k-bandlimited signals of the
-            photograph's matting Laplacian L; ``matting-chebyshev`` its polynomial form of an ``order``; ``tikhonov``
-            is (I + gamma L)^-1; ``box`` is [0, 1].
+            photograph's matting Laplacian L; ``matting-chebyshev`` its polynomial form of an ``order``,
+            ``matting-coarse`` the one for large images, by local models; ``tikhonov`` is (I + gamma L)^-1, and
+            ``tikhonov-coarse`` the same among local models; ``box`` is [0, 1].
         k: the number of eigenvectors, or, below 1, their share of the number of pixels.
         gamma: weight of the Tikhonov regulariser.
         order: order of the polynomial; None takes what keeps the mean of the change, see
@@ -55,7 +68,7 @@ class ProjectorOptions:
             raise ValueError(f"the order must be at least 1, got {self.order}")
 
 
-PHOTO = ProjectorOptions("tikhonov", gamma=1e3)
+PHOTO = ProjectorOptions("tikhonov-coarse", gamma=1e2)
 """The preset of ``--photo``."""
 
 
@@ -66,22 +79,27 @@ def build_projector(options: ProjectorOptions, content: Tensor) -> Operator | No
     if options.name == "box":
         return Box(0.0, 1.0)
     laplacian = matting(content).to(content.device)
+    operator = _build(options, laplacian, content)
+    return Around(operator, content) if options.domain == "difference" else operator
+
+
+def _build(options: ProjectorOptions, laplacian: Laplacian, content: Tensor) -> Operator:
     k = int(options.k) if options.k >= 1 else options.k
-    operator: Operator
-    if options.name == "tikhonov":
-        operator = Tikhonov(laplacian, options.gamma)
-    elif options.name == "matting" and laplacian.n <= EXACT_PIXELS:
+    name = options.name
+    if name == "tikhonov":
+        return Tikhonov(laplacian, options.gamma)
+    if name == "tikhonov-coarse":
+        return CoarseTikhonov(laplacian, options.gamma)
+    if name == "matting" and laplacian.n <= EXACT_PIXELS:
         try:
             basis = eigenbasis(laplacian, k).vectors
         except RuntimeError as error:
             # Lanczos has not converged, or a factor is singular: the picture's doing, not the program's.
             raise ValueError(f"no exact matting projector ({error}): take matting-chebyshev or tikhonov") from error
-        operator = BandlimitedProjector(basis.to(content))
-    else:
-        operator = ChebyshevLowPass(laplacian, k=k, order=options.order)
-        if options.name == "matting":
-            log.warning(
-                "%d pixels are beyond the exact projector (%d): taking the Chebyshev form of order %d",
-                *(laplacian.n, EXACT_PIXELS, operator.order),
-            )
-    return Around(operator, content) if options.domain == "difference" else operator
+        return BandlimitedProjector(basis.to(content))
+    if name == "matting":
+        name = "matting-coarse" if (k if k >= 1 else k * laplacian.n) <= COARSE_K else "matting-chebyshev"
+        log.warning("%d pixels are beyond the exact projector (%d): taking %s", laplacian.n, EXACT_PIXELS, name)
+    if name == "matting-coarse":
+        return CoarseLowPass(laplacian, k)
+    return ChebyshevLowPass(laplacian, k=k, order=options.order)

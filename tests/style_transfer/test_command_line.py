@@ -111,6 +111,8 @@ def test_alpha_0_returns_the_photograph(stylize: Stylize, content_file: Path, so
         ("--projector matting --k 12", "--projector matting-chebyshev"),
         ("--projector matting-chebyshev --k 12", "--order 10"),
         ("--projector tikhonov", "--gamma 1"),
+        ("--projector tikhonov", "--projector tikhonov-coarse"),
+        ("--projector matting --k 12", "--projector matting-coarse"),
         ("--photo", "--gamma 1"),
         ("--photo", "--projector none"),
         ("--photo", "--domain image"),

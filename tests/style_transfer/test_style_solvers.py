@@ -150,6 +150,9 @@ def test_each_option_changes_the_result(
         (ProjectorOptions("tikhonov"), {"gamma": 1.0}),
         (ProjectorOptions("tikhonov"), {"domain": "image"}),
         (ProjectorOptions("tikhonov"), {"name": "box"}),
+        (ProjectorOptions("tikhonov"), {"name": "tikhonov-coarse"}),
+        (ProjectorOptions("tikhonov-coarse"), {"gamma": 1.0}),
+        (ProjectorOptions("matting-coarse", k=12), {"k": 40}),
     ],
     ids=str,
 )
@@ -163,15 +166,17 @@ def test_each_option_of_a_projector_changes_it(
     assert float((one(v) - other(v)).abs().max()) > 1e-3
 
 
-def test_beyond_the_exact_projector_the_fast_form_is_taken_and_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, photo: Tensor
+@pytest.mark.parametrize(("limit", "name"), [(12, "matting-coarse"), (11, "matting-chebyshev")])
+def test_beyond_the_exact_projector_a_fast_form_is_taken_and_said(
+    limit: int, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, photo: Tensor
 ) -> None:
     monkeypatch.setattr("apps.style_transfer.projectors.EXACT_PIXELS", 100)
+    monkeypatch.setattr("apps.style_transfer.projectors.COARSE_K", limit)
     fast = build_projector(ProjectorOptions("matting", k=12, order=30), photo)
-    named = build_projector(ProjectorOptions("matting-chebyshev", k=12, order=30), photo)
+    named = build_projector(ProjectorOptions(name, k=12, order=30), photo)
     assert fast is not None
     assert named is not None
-    assert "taking the Chebyshev form of order 30" in caplog.text
+    assert f"taking {name}" in caplog.text
     v = photo.flip(-1)
     torch.testing.assert_close(fast(v), named(v), rtol=0, atol=0)
 

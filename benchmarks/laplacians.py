@@ -1,0 +1,275 @@
+"""How fast and how exact `graphs` is, beside its peers in the same run.
+
+    python benchmarks/laplacians.py [--photo FILE] [--only NAME ...] [--repeats 3]
+
+Every figure is a median of ``--repeats``; a readable table goes to standard error, and the last line on standard output
+is one JSON object, {"bars": [{"name", "value", "bar", "holds"}, ...]}. Nothing is asserted. The photograph is the
+shipped one, enlarged where a figure needs more pixels than it has; ``--photo`` takes a larger one.
+
+Errors of projectors are measured on d = X_learned - X_c, the change that the learned solver makes, and not on a
+photograph: that lies almost in the band, so anything passes there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse import linalg
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import graphs
+from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE, load_solver, read_image, resize
+
+
+class Bench:
+    """The inputs that several figures share, each made once."""
+
+    def __init__(self, photo: Path, repeats: int) -> None:
+        self.photo, self.repeats = read_image(photo).rgb, repeats
+        self.path = photo
+
+    def square(self, side: int) -> Tensor:
+        """The photograph's central square, resampled to side x side pixels."""
+        edge = min(self.photo.shape[-2:])
+        top, left = ((n - edge) // 2 for n in self.photo.shape[-2:])
+        return resize(self.photo[..., top : top + edge, left : left + edge], side)
+
+    @functools.cache  # noqa: B019 - lives as long as the program
+    def laplacian(self, side: int) -> graphs.Laplacian:
+        return graphs.matting(self.square(side))
+
+    @functools.cache  # noqa: B019
+    def change(self, side: int) -> Tensor:
+        """What the learned solver changes in the photograph."""
+        content = self.square(side)
+        solver = load_solver()
+        with torch.inference_mode():
+            style = solver.update.encode(resize(read_image(EXAMPLE_STYLE).rgb, side))
+            return (solver(content, style).x.clamp(0, 1) - content).clone()
+
+    def seconds(self, action: Callable[[], object], repeats: int | None = None) -> float:
+        """The median time of an action, after one call that is not counted (unless it is to run once)."""
+        repeats = repeats or self.repeats
+        if repeats > 1:
+            action()
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+
+def matting_build_512(b: Bench) -> float:
+    from pymatting import cf_laplacian
+
+    image = b.square(512)
+    pixels = image[0].permute(1, 2, 0).double().numpy()
+    return b.seconds(lambda: graphs.matting(image)) / b.seconds(lambda: cf_laplacian(pixels))
+
+
+def matvec_1024_vs_csr(b: Bench) -> float:
+    laplacian = b.laplacian(1024)
+    matrix = laplacian.to_scipy()
+    x = torch.randn(1, 3, 1024, 1024)
+    columns = x.reshape(3, -1).T.double().numpy()
+    exact = torch.from_numpy(matrix @ columns).T.reshape(x.shape)
+    error = float((laplacian.matvec(x) - exact).norm() / exact.norm())
+    if error > 1e-5:
+        raise RuntimeError(f"the float32 product is {error:.1e} off")
+    planes = x.reshape(3, -1).contiguous()
+    out = torch.empty_like(planes)
+    return b.seconds(lambda: matrix @ columns) / b.seconds(lambda: laplacian.combine(planes, out=out))
+
+
+def matvec_1024_vs_copy(b: Bench) -> float:
+    laplacian = b.laplacian(1024)
+    planes = torch.randn(3, 1024 * 1024)
+    out = torch.empty_like(planes)
+    source = torch.randn(19 * 1024 * 1024 // 2)  # 76 bytes a pixel: half of them read, half written
+    target = torch.empty_like(source)
+    return b.seconds(lambda: laplacian.combine(planes, out=out)) / b.seconds(lambda: target.copy_(source))
+
+
+def chebyshev_512_vs_pygsp(b: Bench) -> float:
+    from pygsp import filters
+
+    laplacian = b.laplacian(512)
+    low_pass = graphs.ChebyshevLowPass(laplacian, cutoff=0.02, order=100)
+    x = torch.randn(1, 3, 512, 512)
+    graph = laplacian.to_pygsp()
+    graph._lmax, graph._lmax_method = laplacian.lambda_max, "given"
+    signal = x.reshape(3, -1).T.double().numpy()
+
+    def response(values: np.ndarray) -> np.ndarray:
+        flat = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        return low_pass.response(flat).numpy()
+
+    theirs = filters.Filter(graph, response)
+    peer = b.seconds(lambda: theirs.filter(signal, method="chebyshev", order=100), 1)
+    return peer / b.seconds(lambda: low_pass(x))
+
+
+def eigenpairs_256_vs_eigsh(b: Bench) -> float:
+    laplacian = b.laplacian(256)
+    matrix = sparse.csc_array(laplacian.to_scipy())
+    ours = b.seconds(lambda: graphs.eigenbasis(laplacian, 200), 1)
+    return b.seconds(lambda: linalg.eigsh(matrix, 200, sigma=-1e-6 * laplacian.lambda_max), 1) / ours
+
+
+def tikhonov_512_vs_splu(b: Bench) -> float:
+    laplacian, gamma = b.laplacian(512), 1e4
+    system = sparse.csc_array(sparse.eye_array(laplacian.n) + gamma * laplacian.to_scipy())
+    signal = b.change(512).reshape(3, -1).T.double().numpy()
+    solution: list[np.ndarray] = []
+
+    def peer() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            solution[:] = [linalg.splu(system).solve(signal)]
+
+    theirs = b.seconds(peer, 1)
+
+    def solve() -> Tensor:
+        return graphs.Tikhonov(laplacian, gamma)(b.change(512))
+
+    found = solve().reshape(3, -1).T.double().numpy()
+    error = np.linalg.norm(found - solution[0]) / np.linalg.norm(solution[0])
+    sys.stderr.write(f"  tikhonov: relative error {error:.1e}\n")
+    return theirs / b.seconds(solve)
+
+
+@functools.cache
+def _large(b: Bench) -> dict[str, float]:
+    """Set-up and call of the coarse low-pass at a megapixel, against the exact projection and the polynomial form."""
+    laplacian, d, k = b.laplacian(1024), b.change(1024), 200
+    made: list[graphs.CoarseLowPass] = []
+    set_up = b.seconds(lambda: made.append(graphs.CoarseLowPass(laplacian, k)))
+    low_pass = made[-1]
+    call = b.seconds(lambda: low_pass(d))
+    basis = graphs.eigenbasis(laplacian, k)
+    exact = graphs.BandlimitedProjector(basis)(d.double())
+    ours = low_pass(d).double()
+    # The order at which the polynomial form is within 2 per cent of the exact projection, its cutoff known exactly.
+    cutoff, order = float(basis.eigenvalues[-1]), 100
+    while True:
+        polynomial = graphs.ChebyshevLowPass(laplacian, cutoff=cutoff, order=order)
+        error = float((polynomial(d).double() - exact).norm() / exact.norm())
+        sys.stderr.write(f"  chebyshev, order {order}: relative error {error:.3f}\n")
+        if error <= 0.02 or order > 20_000:
+            break
+        order = round(order * 1.5)
+    peer = b.seconds(lambda: polynomial(d), 1)
+    sys.stderr.write(f"  coarse: set-up {set_up:.2f} s, call {call:.2f} s; chebyshev call {peer:.2f} s\n")
+    return {
+        "speed": peer / call,
+        "with set-up": peer / (set_up + call),
+        "error": float((ours - exact).norm() / exact.norm()),
+        "energy": float(laplacian.quadratic(ours) / laplacian.quadratic(exact)),
+    }
+
+
+def large_projector_1024_speed(b: Bench) -> float:
+    return _large(b)["with set-up"]
+
+
+def large_projector_1024_error(b: Bench) -> float:
+    return _large(b)["error"]
+
+
+def large_projector_1024_energy(b: Bench) -> float:
+    return _large(b)["energy"]
+
+
+def large_projector_scaling(b: Bench) -> float:
+    times = []
+    for side in (512, 2048):
+        laplacian = graphs.matting(b.square(side))
+        d = interpolate(b.change(512), size=(side, side), mode="bilinear")
+
+        def run(laplacian: graphs.Laplacian = laplacian, d: Tensor = d) -> Tensor:
+            return graphs.CoarseLowPass(laplacian, 200)(d)
+
+        times.append(b.seconds(run, 1 if side > 512 else None) / side**2)
+    return times[1] / times[0]
+
+
+_MEMORY = """
+import resource, sys, torch, graphs
+from apps.style_transfer import read_image, resize
+from pathlib import Path
+photo = resize(read_image(Path(sys.argv[1])).rgb, 64)
+graphs.CoarseLowPass(graphs.matting(photo), 20)(photo)
+image = torch.nn.functional.interpolate(photo, size=(2048, 2048), mode="bicubic").clamp(0, 1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+graphs.CoarseLowPass(graphs.matting(image), 200)(image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 4 / 2048**2)
+"""
+
+
+def memory_per_pixel(b: Bench) -> float:
+    done = subprocess.run([sys.executable, "-c", _MEMORY, str(b.path)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def photo_2mp_memory(b: Bench) -> float:
+    command = [sys.executable, "-m", "apps.style_transfer", "-c", str(b.path), "-s", str(EXAMPLE_STYLE)]
+    # The longest side that makes two megapixels of the photograph.
+    height, width = b.photo.shape[-2:]
+    size = round((2e6 * max(height, width) / min(height, width)) ** 0.5)
+    process = subprocess.Popen([*command, "--photo", "--size", str(size), "-o", os.devnull + ".png"])
+    _, status, usage = os.wait4(process.pid, 0)
+    return usage.ru_maxrss * 1024 / 1e9 if status == 0 else float("inf")
+
+
+AT_LEAST, AT_MOST = ">=", "<="
+BARS: dict[str, tuple[Callable[[Bench], float], str, float]] = {
+    "matting_build_512": (matting_build_512, AT_MOST, 1.0),
+    "matvec_1024_vs_csr": (matvec_1024_vs_csr, AT_LEAST, 10),
+    "matvec_1024_vs_copy": (matvec_1024_vs_copy, AT_MOST, 3),
+    "chebyshev_512_vs_pygsp": (chebyshev_512_vs_pygsp, AT_LEAST, 10),
+    "eigenpairs_256_vs_eigsh": (eigenpairs_256_vs_eigsh, AT_LEAST, 5),
+    "tikhonov_512_vs_splu": (tikhonov_512_vs_splu, AT_LEAST, 10),
+    "large_projector_1024_speed": (large_projector_1024_speed, AT_LEAST, 10),
+    "large_projector_1024_error": (large_projector_1024_error, AT_MOST, 0.10),
+    "large_projector_1024_energy": (large_projector_1024_energy, AT_MOST, 1.2),
+    "large_projector_scaling": (large_projector_scaling, AT_MOST, 1.3),
+    "memory_per_pixel": (memory_per_pixel, AT_MOST, 60),
+    "photo_2mp_memory": (photo_2mp_memory, AT_MOST, 3),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photo", type=Path, default=EXAMPLE_CONTENT)
+    parser.add_argument("--only", nargs="*", choices=list(BARS), default=list(BARS), metavar="NAME")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    bench = Bench(options.photo, options.repeats)
+    rows = []
+    for name in options.only:
+        measure, sense, bar = BARS[name]
+        value = measure(bench)
+        holds = value >= bar if sense == AT_LEAST else value <= bar
+        rows.append({"name": name, "value": round(value, 4), "bar": bar, "holds": holds})
+        sys.stderr.write(f"{name:30s} {value:10.3f}  {sense} {bar:<6g} {'holds' if holds else 'MISSED'}\n")
+        sys.stderr.flush()
+    sys.stdout.write(json.dumps({"bars": rows}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
