@@ -9,32 +9,62 @@ Source of the projector swapped at run time: G. Puy and P. Perez, "A flexible co
 photorealistic style transfer", arXiv:1806.05285.
 """
 
-from unroll._adjoint import Adjoint, Backprop, Checkpointed
+from unroll import penalties, sets
+from unroll._acceleration import Accelerated, Anderson, Nesterov
+from unroll._adjoint import Adjoint, Backprop, Checkpointed, Truncated
+from unroll._implicit import Implicit, JacobianFree
+from unroll._iteration import Iteration, Probe
+from unroll._linear import conjugate_gradient, gmres
 from unroll._loss import Loss, WeightedSum
 from unroll._operator import Compose, Identity, Operator, Projector, ProximalOperator
 from unroll._proximal import Box, SoftThreshold, Subspace
-from unroll._solver import Probe, Solution, Unrolled
-from unroll._update import GradientStep, LearnedUpdate, PerStep, Scaled
+from unroll._scheme import Backtracking, ForwardBackward, Scheme, Step
+from unroll._solver import Solution, Unrolled
+from unroll._splitting import ADMM, ChambollePock, DouglasRachford, HalfQuadraticSplitting
+from unroll._status import Status, Tolerance
+from unroll._update import GradientStep, LearnedUpdate, PerStep, ProximalStep, Scaled
 
 __all__ = [
+    "ADMM",
+    "Accelerated",
     "Adjoint",
+    "Anderson",
     "Backprop",
+    "Backtracking",
     "Box",
+    "ChambollePock",
     "Checkpointed",
     "Compose",
+    "DouglasRachford",
+    "ForwardBackward",
     "GradientStep",
+    "HalfQuadraticSplitting",
     "Identity",
+    "Implicit",
+    "Iteration",
+    "JacobianFree",
     "LearnedUpdate",
     "Loss",
+    "Nesterov",
     "Operator",
     "PerStep",
     "Probe",
     "Projector",
     "ProximalOperator",
+    "ProximalStep",
     "Scaled",
+    "Scheme",
     "SoftThreshold",
     "Solution",
+    "Status",
+    "Step",
     "Subspace",
+    "Tolerance",
+    "Truncated",
     "Unrolled",
     "WeightedSum",
+    "conjugate_gradient",
+    "gmres",
+    "penalties",
+    "sets",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unroll._operator import Projector, ProximalOperator
 
@@ -23,17 +23,13 @@ class Box(Projector):
         super().__init__()
         if not bool(torch.as_tensor(low <= high).all()):
             raise ValueError(f"Box needs low <= high, got low = {low} and high = {high}")
-        for name, bound in (("low", low), ("high", high)):
-            if isinstance(bound, Tensor):
-                self.register_buffer(name, bound, persistent=False)
-            else:
-                setattr(self, name, bound)
+        hold(self, low=low, high=high)
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return min(max(v, low), high)."""
         if v.is_complex():
             raise TypeError(f"Box takes real signals, this one is {v.dtype}: pass torch.view_as_real of it")
-        return v.clamp(min=_like(self.low, v)).clamp(max=_like(self.high, v))
+        return v.clamp(min=like(self.low, v)).clamp(max=like(self.high, v))
 
 
 class Subspace(Projector):
@@ -51,7 +47,7 @@ class Subspace(Projector):
         super().__init__()
         if basis.ndim != 2:
             raise ValueError(f"the basis must be a matrix (n, k), got the shape {tuple(basis.shape)}")
-        with _without_autocast(basis):
+        with without_autocast(basis):
             gram = basis.mH @ basis
         defect = float((gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs().max())
         if not defect < 1e-4:
@@ -75,7 +71,7 @@ class Subspace(Projector):
                 f"the basis is complex, the signal {v.dtype}: convert the signal, its projection is complex"
             )
         basis = self.basis.to(v)
-        with _without_autocast(v):
+        with without_autocast(v):
             return (rows @ basis.conj() @ basis.mT).movedim(-1, self.dim)
 
 
@@ -85,30 +81,40 @@ class SoftThreshold(ProximalOperator):
     ``threshold`` >= 0 is a number, or a tensor (a Parameter, if it is to be learned) that broadcasts against v.
     """
 
+    threshold: float | Tensor
+
     def __init__(self, threshold: float | Tensor) -> None:
         super().__init__()
-        if isinstance(threshold, torch.nn.Parameter):
-            self.threshold: float | Tensor = threshold
-            return
-        if not bool(torch.as_tensor(threshold >= 0).all()):
-            raise ValueError(f"the threshold must be at least 0, got {threshold}")
-        if isinstance(threshold, Tensor):
-            self.register_buffer("threshold", threshold, persistent=False)
-        else:
-            self.threshold = threshold
+        hold(self, threshold=at_least_zero("the threshold", threshold))
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return the soft-thresholded signal; the phase of complex entries is kept."""
         size = v.abs()
-        return torch.sgn(v) * torch.relu(size - tau * _like(self.threshold, size))
+        return torch.sgn(v) * torch.relu(size - tau * like(self.threshold, size))
 
 
-def _like(bound: float | Tensor, v: Tensor) -> float | Tensor:
+def like(bound: float | Tensor, v: Tensor) -> float | Tensor:
     """Return a bound in the dtype and on the device of v; a number serves everywhere and is copied nowhere."""
     return bound.to(v) if isinstance(bound, Tensor) else bound
 
 
-def _without_autocast(v: Tensor) -> AbstractContextManager[object]:
+def hold(module: nn.Module, **values: float | Tensor) -> None:
+    """Set numbers and Parameters as attributes, and other tensors as buffers that the state_dict leaves out."""
+    for name, value in values.items():
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            module.register_buffer(name, value, persistent=False)
+        else:
+            setattr(module, name, value)
+
+
+def at_least_zero(what: str, value: float | Tensor) -> float | Tensor:
+    """Return a number or tensor that must not be negative; a Parameter may be, while it is learned."""
+    if not isinstance(value, nn.Parameter) and not bool(torch.as_tensor(value >= 0).all()):
+        raise ValueError(f"{what} must be at least 0, got {value}")
+    return value
+
+
+def without_autocast(v: Tensor) -> AbstractContextManager[object]:
     """Keep the dtype of products: in half precision a projection is not idempotent, and lowers that of the iterates."""
     device = v.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -1,14 +1,15 @@
-"""Updates g_t: learned, exact, untied over the iterations, scaled."""
+"""Updates g_t: learned, exact, proximal, untied over the iterations, scaled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from unroll._loss import Loss
+from unroll._operator import Operator
 
 
 class LearnedUpdate(nn.Module):
@@ -19,6 +20,18 @@ class LearnedUpdate(nn.Module):
     """
 
     max_steps: int | None = None
+
+    @property
+    def tied(self) -> bool:
+        """Whether g_t is the same at every t; only then have the iterations a fixed point to speak of."""
+        return self.max_steps is None
+
+    def tau(self, t: int) -> float | Tensor:
+        """Return the step tau > 0 that g_t takes on its function f; 1 for an update that knows of none.
+
+        A scheme that splits f + h gives it to prox_{tau h}, so that both halves take the same step.
+        """
+        return 1.0
 
     def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
         """Return g_t(x), to be subtracted from x."""
@@ -53,6 +66,10 @@ class PerStep(LearnedUpdate):
         """Return updates[t](x, data, t)."""
         return cast(Tensor, self.updates[t](x, data, t))
 
+    def tau(self, t: int) -> float | Tensor:
+        """Return updates[t].tau(t)."""
+        return cast(LearnedUpdate, self.updates[t]).tau(t)
+
 
 class Scaled(LearnedUpdate):
     """alpha g_t: shortens (0 <= alpha < 1) or lengthens every step of an update; alpha = 0 stays at x0 exactly."""
@@ -66,6 +83,54 @@ class Scaled(LearnedUpdate):
     def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
         """Return alpha * update(x, data, t)."""
         return self.alpha * cast(Tensor, self.update(x, data, t))
+
+    @property
+    def tied(self) -> bool:
+        """Whether the update that is scaled is tied."""
+        return self.update.tied
+
+    def tau(self, t: int) -> float | Tensor:
+        """Return alpha tau: that of a gradient step of alpha times the length."""
+        return self.alpha * self.update.tau(t)
+
+
+class ProximalStep(LearnedUpdate):
+    """g_t(x) = x - prox_{tau_t f}(x): what is left of x is the proximal step itself.
+
+    g_t / tau_t is the gradient of the Moreau envelope of f, so this is a gradient step too, and it is what the schemes
+    take that know f by its proximal operator alone: Douglas-Rachford, ADMM, Chambolle-Pock, half-quadratic splitting.
+
+    Args:
+        prox: ``prox(v, data, tau)`` returns argmin_x f(x, data) + 1/(2 tau) ||x - v||^2; a module, if it has parameters
+            to be learned. An :class:`Operator` serves as well, for an f that has no data.
+        step_size: tau, a number, a tensor that broadcasts against x, or a Parameter to be learned; or a schedule, a
+            function t -> tau_t, which makes the update untied.
+    """
+
+    def __init__(
+        self, prox: Callable[[Tensor, Any, Any], Tensor], step_size: float | Tensor | Callable[[int], float | Tensor]
+    ) -> None:
+        super().__init__()
+        self.prox = prox
+        if isinstance(step_size, Tensor) and not isinstance(step_size, nn.Parameter):
+            self.register_buffer("step_size", step_size, persistent=False)
+        else:
+            self.step_size = step_size
+
+    def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
+        """Return x - prox_{tau_t f(., data)}(x)."""
+        tau = self.tau(t)
+        return x - (self.prox(x, tau, t=t) if isinstance(self.prox, Operator) else self.prox(x, data, tau))
+
+    @property
+    def tied(self) -> bool:
+        """Whether tau is the same at every t."""
+        return isinstance(self.step_size, Tensor) or not callable(self.step_size)
+
+    def tau(self, t: int) -> float | Tensor:
+        """Return tau_t."""
+        size = self.step_size
+        return size(t) if callable(size) and not isinstance(size, Tensor) else size
 
 
 class GradientStep(LearnedUpdate):
@@ -87,9 +152,14 @@ class GradientStep(LearnedUpdate):
 
     def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
         """Return step_size * grad_x loss(x, data)."""
-        return self.step_size * self._gradient(x, data)
+        return self.step_size * self.gradient(x, data)
 
-    def _gradient(self, x: Tensor, data: Any) -> Tensor:
+    def tau(self, t: int) -> float | Tensor:
+        """Return the step size."""
+        return self.step_size
+
+    def gradient(self, x: Tensor, data: Any) -> Tensor:
+        """Return grad_x loss(x, data)."""
         # torch.func.grad is the one that vmap understands, but it always builds the graph of the second derivative and
         # cannot be checkpointed: it is used only inside a transform.
         if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -104,13 +174,13 @@ class GradientStep(LearnedUpdate):
                     "and call the solver under torch.no_grad rather than torch.inference_mode"
                 )
             # Where nothing but our own point could be differentiated, a graph of the result would only cost memory.
-            keep = outside and (point is x or _other_leaves(value, point))
+            keep = outside and (point is x or other_leaves(value, point))
             (gradient,) = torch.autograd.grad(value, point, create_graph=keep)
         return gradient
 
 
-def _other_leaves(value: Tensor, point: Tensor) -> bool:
-    """Return whether the graph of a value ends in a leaf that is not ``point``."""
+def other_leaves(value: Tensor, *points: Tensor) -> bool:
+    """Return whether the graph of a value ends in a leaf that is none of ``points``."""
     seen, stack = set(), [value.grad_fn]
     while stack:
         node = stack.pop()
@@ -118,7 +188,7 @@ def _other_leaves(value: Tensor, point: Tensor) -> bool:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
-        if leaf is not None and leaf is not point:
+        if leaf is not None and not any(leaf is point for point in points):
             return True
         stack.extend(following for following, _ in node.next_functions)
     return False

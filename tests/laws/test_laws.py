@@ -27,6 +27,11 @@ def having(field: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("case", "operator"), [BUILT[name] for name in names], ids=names)
 
 
+def noise(case: Case, *, seed: int) -> Tensor:
+    dtype = torch.complex128 if case.complex else torch.float64
+    return 3 * torch.randn(case.shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
 def inner(u: Tensor, v: Tensor) -> float:
     return float((u.conj() * v).sum().real)
 
@@ -53,8 +58,12 @@ def test_a_projection_is_in_the_set_and_nearest(
     projected, other = operator(v, tau), case.set.point(z)
     assert case.set.contains(projected)
     assert case.set.contains(other)
-    # The obtuse angle is equivalent to being the nearest point of a convex set, whatever tau.
-    assert inner(v - projected, other - projected) <= case.rtol * size(v, other) ** 2 * v.numel()
+    slack = case.rtol * size(v, other) ** 2 * v.numel()
+    if operator.convex:
+        # The obtuse angle is equivalent to being the nearest point of a convex set, whatever tau.
+        assert inner(v - projected, other - projected) <= slack
+    else:
+        assert inner(v - projected, v - projected) <= inner(v - other, v - other) + slack
 
 
 @claiming("convex")
@@ -117,21 +126,38 @@ def test_samples_of_a_batch_do_not_meet(case: Case, operator: unroll.Operator) -
 
 @pytest.mark.parametrize(("case", "operator"), BUILT.values(), ids=list(BUILT))
 def test_gradients_are_those_of_finite_differences(case: Case, operator: unroll.Operator) -> None:
-    # Values away from the kinks of thresholds and boxes.
-    v = torch.linspace(-2.87, 3.13, steps=torch.Size(case.shape).numel(), dtype=torch.float64).reshape(case.shape)
-    v = (torch.complex(v, v.flip(-1)) if case.complex else v).requires_grad_()
+    # Noise is away from the kinks, and its matrices have full rank.
+    v = noise(case, seed=5).requires_grad_()
     assert torch.autograd.gradcheck(operator, (v,), atol=1e-4, fast_mode=True)
+
+
+OURS = [name for name, (_, operator) in BUILT.items() if type(operator).__module__.startswith("unroll")]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_vmap_is_one_more_dimension_of_the_batch(name: str) -> None:
+    case, operator = BUILT[name]
+    v = torch.stack([noise(case, seed=seed) for seed in range(3)], dim=1)
+    mapped = torch.func.vmap(operator, in_dims=1)(v)
+    each = torch.stack([operator(part) for part in v.unbind(1)])
+    torch.testing.assert_close(mapped, each, rtol=0, atol=100 * case.rtol)
+    (back,) = torch.func.vjp(torch.func.vmap(operator, in_dims=1), v)[1](each)
+    _, expected = torch.autograd.functional.vjp(lambda w: torch.stack([operator(x) for x in w.unbind(1)]), v, each)
+    torch.testing.assert_close(back, expected, rtol=0, atol=1e3 * case.rtol)
 
 
 def test_every_operator_is_registered_and_every_projector_has_its_set() -> None:
     nouns = {unroll.Operator, unroll.ProximalOperator, unroll.Projector}
-    public = {getattr(room, name) for room in (unroll, graphs) for name in room.__all__}
+    rooms = (unroll, unroll.sets, unroll.penalties, graphs)
+    public = {getattr(room, name) for room in rooms for name in room.__all__}
     operators = {c for c in public if isinstance(c, type) and issubclass(c, unroll.Operator)} - nouns
     assert operators == {type(operator) for _, operator in BUILT.values()}
     for name, (case, operator) in BUILT.items():
-        assert operator.convex or not isinstance(operator, unroll.ProximalOperator), name
-        assert operator.idempotent or not isinstance(operator, unroll.Projector), name
-        assert (case.set is not None) == (operator.convex and operator.idempotent), name
+        # A projector is idempotent, be its set convex or not; other proximal operators are those of convex functions.
+        projector = isinstance(operator, unroll.Projector)
+        assert operator.convex or projector or not isinstance(operator, unroll.ProximalOperator), name
+        assert operator.idempotent or not projector, name
+        assert (case.set is not None) == operator.idempotent, name
 
 
 UNCLAIMED = [(n, law) for n, (_, o) in BUILT.items() for law in ("idempotent", "linear") if not getattr(o, law)]
@@ -140,11 +166,30 @@ UNCLAIMED = [(n, law) for n, (_, o) in BUILT.items() for law in ("idempotent", "
 @pytest.mark.parametrize(("name", "law"), UNCLAIMED)
 def test_a_law_that_is_not_claimed_does_not_hold(name: str, law: str) -> None:
     case, operator = BUILT[name]
-    dtype = torch.complex128 if case.complex else torch.float64
-    v = 3 * torch.randn(case.shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    u, v = noise(case, seed=1), noise(case, seed=0)
     once = operator(v)
-    broken = operator(once) - once if law == "idempotent" else operator(2 * v) - 2 * once
-    assert float(broken.abs().max()) > 1e-4
+    # Additivity: a projection onto a cone is homogeneous.
+    broken = float((operator(once) - once if law == "idempotent" else operator(u + v) - operator(u) - once).abs().max())
+    if law == "linear":  # or it is linear and not self-adjoint
+        broken = max(broken, abs(inner(operator(u), v) - inner(u, once)))
+    assert broken > 1e-4
+
+
+NON_CONVEX = [name for name, (_, operator) in BUILT.items() if operator.idempotent and not operator.convex]
+
+
+@pytest.mark.parametrize("name", NON_CONVEX)
+def test_projections_onto_sets_that_are_not_convex_are_not_firmly_non_expansive(name: str) -> None:
+    case, operator = BUILT[name]
+
+    def breach(seed: int) -> float:
+        # Far from the origin and near it, where projections onto spheres expand.
+        u, v = noise(case, seed=seed), noise(case, seed=seed + 1000)
+        u, v = (u, u + 0.3 * v) if seed % 2 else (0.1 * u, 0.1 * v)
+        p, q = operator(u), operator(v)
+        return inner(p - q, p - q) - inner(p - q, u - v)
+
+    assert max(breach(seed) for seed in range(300)) > 1e-3
 
 
 def test_one_projector_after_another_is_not_a_proximal_operator() -> None:

@@ -18,6 +18,13 @@ class LeastSquares(unroll.Loss):
         return 0.5 * (x @ a.mT - y).abs().square().sum(-1)
 
 
+def least_squares_prox(v: Tensor, data: tuple[Tensor, Tensor], tau: float | Tensor) -> Tensor:
+    """Return (I + tau A^T A)^-1 (v + tau A^T y): the proximal operator of 1/2 ||A x - y||^2, for rows."""
+    a, y = data
+    matrix = torch.eye(a.shape[1], dtype=a.dtype) + tau * a.mT @ a
+    return (v + tau * y @ a) @ torch.linalg.inv(matrix)
+
+
 class Affine(unroll.LearnedUpdate):
     """A learned update W x + b."""
 
