@@ -206,7 +206,7 @@ def test_the_documents_agree_with_the_code() -> None:
     assert architecture.kinds == ("whitening", "whitening", "gradient", "gradient")
     assert architecture.colours
     assert (CONTENT_WEIGHT, STYLE_WEIGHT) == (1, 1e-4)
-    assert (PHOTO.name, PHOTO.gamma, PHOTO.domain) == ("tikhonov-coarse", 100, "difference")
+    assert (PHOTO.name, PHOTO.gamma, PHOTO.domain) == ("tikhonov-coarse", 1000, "difference")
     assert Pairs((), ()).photo_styles == 0.2
     photographs, paintings = re.findall(r"\d+", read_header(EMBEDDED_SOLVER)["data"])
     assert f"{photographs} photographs and {paintings} pictures of paintings" in README

@@ -9,7 +9,7 @@ Source of the projector swapped at run time: G. Puy and P. Perez, "A flexible co
 photorealistic style transfer", arXiv:1806.05285.
 """
 
-from unroll import penalties, sets
+from unroll import penalties, recipes, sets
 from unroll._acceleration import Accelerated, Anderson, Nesterov
 from unroll._adjoint import Adjoint, Backprop, Checkpointed, Truncated
 from unroll._implicit import Implicit, JacobianFree
@@ -66,5 +66,6 @@ __all__ = [
     "conjugate_gradient",
     "gmres",
     "penalties",
+    "recipes",
     "sets",
 ]

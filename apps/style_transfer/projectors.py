@@ -68,8 +68,8 @@ class ProjectorOptions:
             raise ValueError(f"the order must be at least 1, got {self.order}")
 
 
-PHOTO = ProjectorOptions("tikhonov-coarse", gamma=1e2)
-"""The preset of ``--photo``."""
+PHOTO = ProjectorOptions("tikhonov-coarse", gamma=1e3)
+"""The preset of ``--photo``. With gamma = 100 a hazy sky shows the steps of its 8 bits as blotches; not with 1000."""
 
 
 def build_projector(options: ProjectorOptions, content: Tensor) -> Operator | None:
