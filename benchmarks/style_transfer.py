@@ -1,6 +1,6 @@
 """What the learned solver reaches on held-back pictures, beside L-BFGS in the same run.
 
-    python benchmarks/style_transfer.py --photos DIR --paintings DIR [--size 256] [--pairs 10] [--gamma 1e3 ...]
+    python benchmarks/style_transfer.py --photos DIR --paintings DIR [DIR ...] [--size 256] [--pairs 8] [--gamma G]
 
 For each pair of a held-back photograph with a held-back painting, and with another held-back photograph: the total
 loss of the learned artistic picture over the photograph's, how many L-BFGS iterations reach the same total, and for
@@ -58,25 +58,27 @@ def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian:
 
 def pairs_of(photos: Sequence[Tensor], paintings: Sequence[Tensor], count: int) -> list[tuple[str, Tensor, Tensor]]:
     chosen = []
-    for i in range(min(count, len(photos))):
-        chosen.append(("painting", photos[i], paintings[i % len(paintings)]))
-        chosen.append(("photograph", photos[i], photos[(i + 3) % len(photos)]))
+    for i in range(count):
+        photo = photos[i % len(photos)]
+        chosen.append(("painting", photo, paintings[i % len(paintings)]))
+        if i < len(photos):
+            chosen.append(("photograph", photo, photos[(i + 3) % len(photos)]))
     return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--paintings", type=Path, required=True)
+    parser.add_argument("--paintings", type=Path, nargs="+", required=True)
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=8, help="photographs and paintings in turn; any number")
     parser.add_argument("--gatys", type=int, default=30, help="L-BFGS iterations to compare with; 0 for none")
     parser.add_argument("--gamma", type=float, nargs="*", default=[])
     parser.add_argument("--weights", type=Path, default=Options().weights)
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
     options = parser.parse_args(arguments)
     photos = [resize(read_image(p).rgb, options.size) for p in list_images([options.photos], held_back=True)]
-    paintings = [resize(read_image(p).rgb, options.size) for p in list_images([options.paintings], held_back=True)]
+    paintings = [resize(read_image(p).rgb, options.size) for p in list_images(options.paintings, held_back=True)]
     projectors = {"none": ProjectorOptions(), "photo": PHOTO}
     projectors |= {f"tikhonov {g:g}": ProjectorOptions("tikhonov", gamma=g) for g in options.gamma}
     vgg = VGG19()
@@ -100,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row.append(gatys.image)
             for key, value in figures.items():
                 table.setdefault(f"{kind}, {name}", {}).setdefault(key, []).append(value)
-        pictures[kind].append(row)
+        if len(pictures[kind]) < 16:
+            pictures[kind].append(row)
     captions = ["content", "style", "learned", *(["gatys"] if options.gatys else []), *list(projectors)[1:]]
     for kind, rows in pictures.items():
         contact_sheet(rows, captions, cell=options.size).save(options.out / f"{kind}.png")
