@@ -23,11 +23,15 @@ def low_pass(fraction: float, order: int) -> FloatArray:
     theta = math.acos(min(max(2 * fraction - 1, -1.0), 1.0))
     m = np.arange(1, order + 1)
     step = np.concatenate([[1 - theta / np.pi], -2 * np.sin(m * theta) / (m * np.pi)])
-    m = np.arange(order + 1)
-    alpha = np.pi / (order + 2)
-    damping = (1 - m / (order + 2)) * np.cos(m * alpha) + np.sin(m * alpha) / (np.tan(alpha) * (order + 2))
-    coefficients: FloatArray = step * damping
+    coefficients: FloatArray = step * jackson(order)
     return coefficients
+
+
+def jackson(order: int) -> FloatArray:
+    """Return Jackson's damping factors (order + 1,), the Fourier coefficients of a positive kernel."""
+    m, alpha = np.arange(order + 1), np.pi / (order + 2)
+    factors: FloatArray = (1 - m / (order + 2)) * np.cos(m * alpha) + np.sin(m * alpha) / (np.tan(alpha) * (order + 2))
+    return factors
 
 
 def fourth_kind(degree: int) -> FloatArray:

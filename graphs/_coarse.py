@@ -30,17 +30,29 @@ class CoarseSpace:
         self.prolongation = block_basis(
             np.zeros((laplacian.n, 0)) if features is None else features, laplacian.grid_shape, side
         )
-        self._matrix = sparse.csc_array(self.prolongation.T @ laplacian.to_scipy() @ self.prolongation)
-        self._factor: tuple[float, Any] | None = None
+        coarse = sparse.csc_array(self.prolongation.T @ laplacian.to_scipy() @ self.prolongation)
+        self._shifted = Shifted(sparse.csc_array(sparse.eye_array(coarse.shape[0])), coarse)
 
     def correct(self, residual: Tensor, strength: float) -> Tensor:
         """Return P (I + strength P^T L P)^-1 P^T residual for float64 planes (m, n); computed on the CPU."""
-        if self._factor is None or self._factor[0] != strength:
-            matrix = sparse.csc_array(sparse.eye_array(self._matrix.shape[0]) + strength * self._matrix)
-            self._factor = strength, symmetric_factor(matrix)
         restricted = self.prolongation.T @ residual.cpu().numpy().T
-        corrected = self.prolongation @ self._factor[1].solve(np.ascontiguousarray(restricted))
+        corrected = self.prolongation @ self._shifted.solve(restricted, strength)
         return torch.from_numpy(np.ascontiguousarray(corrected.T)).to(residual.device)
+
+
+class Shifted:
+    """Solves (M + s K) x = b for sparse symmetric positive definite M + s K; factors are kept for the last s."""
+
+    def __init__(self, mass: sparse.csc_array, stiffness: sparse.csc_array) -> None:
+        self._mass, self._stiffness = mass, stiffness
+        self._factor: tuple[float, Any] | None = None
+
+    def solve(self, b: FloatArray, strength: float) -> FloatArray:
+        """Return (M + strength K)^-1 b for b (N, m)."""
+        if self._factor is None or self._factor[0] != strength:
+            self._factor = strength, symmetric_factor(sparse.csc_array(self._mass + strength * self._stiffness))
+        solution: FloatArray = self._factor[1].solve(np.ascontiguousarray(b))
+        return solution
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the factors, which cannot be copied, out of pickles and deep copies."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphs import _chebyshev
 from graphs._laplacian import Laplacian
-from graphs._polynomials import jackson
+from graphs._spectrum import sign_moments
 
 
 class SpectralDensity(NamedTuple):
@@ -47,8 +47,6 @@ def spectral_density(
 
     Source: L. Lin, Y. Saad, C. Yang, "Approximating spectral densities of large matrices", SIAM Review 2016.
     """
-    if order < 2 or probes < 2:
-        raise ValueError(f"order and probes must be at least 2, got {order} and {probes}")
     top = laplacian.lambda_max
     if top == 0:
         raise ValueError("the graph has no edges (lambda_max = 0): its spectrum is the point 0 and has no density")
@@ -60,16 +58,14 @@ def spectral_density(
         if isinstance(frequencies, bool) or frequencies < 1:
             raise ValueError(f"the number of frequencies must be at least 1, got {frequencies}")
         where = top * (1 - np.cos(np.pi * (np.arange(frequencies) + 0.5) / frequencies)) / 2
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (probes, laplacian.n), generator=generator).mul_(2).sub_(1)
-    moments = _chebyshev.moments(laplacian, signs.to(laplacian.device, torch.float32), order // 2) / laplacian.n
+    moments = sign_moments(laplacian, order, probes, seed) / laplacian.n
     last = moments.shape[1] - 1
     # The coefficients of low-passes are those of the step of the distribution: (theta - pi) / pi and sines.
     steps = np.stack([_chebyshev.low_pass(cutoff / top, last) for cutoff in where])
     cumulative = moments @ steps.T
     theta = np.arccos(np.clip(2 * where / top - 1, -1, 1))
     m = np.arange(last + 1)
-    series = np.where(m == 0, 1.0, 2.0) * jackson(last) * moments.mean(axis=0)
+    series = np.where(m == 0, 1.0, 2.0) * _chebyshev.jackson(last) * moments.mean(axis=0)
     density = np.cos(np.outer(theta, m)) @ series / np.pi / np.sqrt(where * (top - where))
     parts = (where, density, cumulative.mean(axis=0), cumulative.std(axis=0, ddof=1) / math.sqrt(probes))
     return SpectralDensity(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Self, Unpack
+from collections.abc import Iterable
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from graphs import _responses
 from graphs._filters import Options, SpectralFilter
 from graphs._laplacian import Laplacian
 from graphs._polynomials import enclosure, top
-from graphs._signals import from_planes
+from graphs._signals import from_planes, linear
 
 
 class FilterBank:
@@ -68,7 +68,7 @@ class FilterBank:
 
     def analyse(self, v: Tensor) -> Tensor:
         """Return p_i(L) v for each filter, (filters, *shape of v)."""
-        planes = _linear(self.laplacian.planes(v), self._analyse, self._synthesise)
+        planes = linear(self.laplacian.planes(v), self._analyse, self._synthesise)
         return torch.stack([from_planes(p, v) for p in planes])
 
     def synthesise(self, coefficients: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class FilterBank:
                 f"the bank has {len(self)} filters, the coefficients {tuple(coefficients.shape)} not so many"
             )
         planes = torch.stack([self.laplacian.planes(c) for c in coefficients])
-        return from_planes(_linear(planes, self._synthesise, self._analyse), coefficients[0])
+        return from_planes(linear(planes, self._synthesise, self._analyse), coefficients[0])
 
     def response(self, eigenvalues: Tensor) -> Tensor:
         """Return p_i at frequencies in [0, lambda_max], (filters, *shape given)."""
@@ -121,38 +121,3 @@ class FilterBank:
         for m in range(last - 1, 0, -1):
             older, newer = newer, self.laplacian.combine(newer, scale, -2.0, older, -1.0, term(m), 1.0, out=older)
         return self.laplacian.combine(newer, scale / 2, -1.0, older, -1.0, term(0), 1.0, out=older)
-
-
-class _Linear(torch.autograd.Function):
-    """A linear map of stacks of planes (..., m, n), plane by plane, and its adjoint for the way back."""
-
-    @staticmethod
-    def forward(x: Tensor, action: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.no_grad():
-            return action(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.action, ctx.adjoint = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _linear(grads[0].contiguous(), ctx.adjoint, ctx.action), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _linear(tangents[0].contiguous(), ctx.action, ctx.adjoint)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, action: Any, adjoint: Any) -> tuple[Tensor, int | None]:
-        if in_dims[0] is None:
-            return _linear(x, action, adjoint), None
-        x = x.movedim(in_dims[0], -3)
-        result = _linear(x.flatten(-3, -2).contiguous(), action, adjoint)
-        result = result.reshape(*result.shape[:-2], *x.shape[-3:])
-        return result, result.ndim - 3
-
-
-def _linear(x: Tensor, action: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-    result: Tensor = _Linear.apply(x, action, adjoint)
-    return result

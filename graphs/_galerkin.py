@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from graphs import _chebyshev
 from graphs._affine import AffineSpace
-from graphs._coarse import symmetric_factor
+from graphs._coarse import Shifted, symmetric_factor
 from graphs._laplacian import FloatArray, Laplacian, StencilLaplacian
 from graphs._projectors import ChebyshevLowPass, Tikhonov
 from graphs._signals import from_planes, self_adjoint
@@ -144,21 +143,14 @@ class CoarseTikhonov(_Galerkin):
         if not (gamma >= 0 and math.isfinite(gamma)):
             raise ValueError(f"gamma must be a number of at least 0, got {gamma}")
         self.gamma = gamma
-        self._pencil = self._space.pencil()
-        self._factor: tuple[float, Any] | None = None
-
-    def _solve(self, moments: FloatArray, strength: float) -> FloatArray:
-        if self._factor is None or self._factor[0] != strength:
-            matrix = csc_array(self._pencil.mass + strength * self._pencil.stiffness)
-            self._factor = strength, symmetric_factor(matrix)
-        found: FloatArray = self._factor[1].solve(np.ascontiguousarray(moments))
-        return found
+        pencil = self._space.pencil()
+        self._columns, self._shifted = pencil.columns, Shifted(pencil.mass, pencil.stiffness)
 
     def _correct(self, coefficients: Tensor, tau: float) -> Tensor:
-        columns = self._pencil.columns
+        columns = self._columns
         # The space orders coefficients by feature, the pencil by node.
         moments = coefficients.movedim(1, -1).reshape(len(coefficients), -1).double().cpu().numpy()
-        found = columns @ self._solve(columns.T @ moments.T, tau * self.gamma)
+        found = columns @ self._shifted.solve(columns.T @ moments.T, tau * self.gamma)
         laid = torch.from_numpy(np.ascontiguousarray(found.T)).view(coefficients.movedim(1, -1).shape)
         return laid.movedim(-1, 1).to(coefficients)
 
@@ -166,10 +158,6 @@ class CoarseTikhonov(_Galerkin):
         """Return ||P v - Q v|| / ||Q v||, Q v = (I + gamma L)^-1 v exactly (:class:`Tikhonov`, at its cost)."""
         exact = Tikhonov(self.laplacian, self.gamma)(v)
         return float((self(v) - exact).norm() / exact.norm())
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the factors, which cannot be copied, out of pickles and deep copies."""
-        return {**self.__dict__, "_factor": None}
 
 
 def _lowest(stiffness: csc_array, mass: csc_array, k: int) -> tuple[FloatArray, FloatArray]:

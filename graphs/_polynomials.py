@@ -9,6 +9,7 @@ import numpy as np
 import scipy.fft
 import torch
 
+from graphs._chebyshev import jackson
 from graphs._laplacian import FloatArray, Laplacian
 from graphs._responses import Response
 
@@ -107,13 +108,6 @@ def sample(h: Response, laplacian: Laplacian, points: int, *, middles: bool = Fa
         worst = frequencies[~np.isfinite(response)][0]
         raise ValueError(f"h must be finite on [0, lambda_max = {top(laplacian):.4g}], it is not at {worst:.4g}")
     return response
-
-
-def jackson(order: int) -> FloatArray:
-    """Return Jackson's damping factors (order + 1,), the Fourier coefficients of a positive kernel."""
-    m, alpha = np.arange(order + 1), np.pi / (order + 2)
-    factors: FloatArray = (1 - m / (order + 2)) * np.cos(m * alpha) + np.sin(m * alpha) / (np.tan(alpha) * (order + 2))
-    return factors
 
 
 def top(laplacian: Laplacian) -> float:

@@ -49,41 +49,49 @@ def from_planes(planes: Tensor, like: Tensor) -> Tensor:
     return (planes.T.contiguous() if like.ndim == 2 else planes).reshape(like.shape).to(like.dtype)
 
 
-class SelfAdjoint(torch.autograd.Function):
-    """planes -> action(planes) for a linear self-adjoint action on each plane, its own derivative of every order."""
+class Linear(torch.autograd.Function):
+    """A linear map of stacks of planes (..., m, n), plane by plane, and its adjoint for the way back."""
 
     @staticmethod
-    def forward(planes: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return action(planes)."""
-        return action(planes)
+    def forward(x: Tensor, action: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return action(x)."""
+        with torch.no_grad():
+            return action(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Callable[[Tensor], Tensor]], output: Tensor) -> None:
-        """Keep the action; a linear map needs nothing else."""
-        ctx.action = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the maps; a linear one needs nothing else."""
+        _, ctx.action, ctx.adjoint = inputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """Return action(gradient)."""
-        return self_adjoint(grads[0].contiguous(), ctx.action), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Return adjoint(gradient)."""
+        return linear(grads[0].contiguous(), ctx.adjoint, ctx.action), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         """Return action(tangent)."""
-        return self_adjoint(tangents[0].contiguous(), ctx.action)
+        return linear(tangents[0].contiguous(), ctx.action, ctx.adjoint)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, None], planes: Tensor, action: Any) -> tuple[Tensor, int | None]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, action: Any, adjoint: Any) -> tuple[Tensor, int | None]:
         """Stack the batch on the planes."""
         if in_dims[0] is None:
-            return self_adjoint(planes, action), None
-        stack = planes.movedim(in_dims[0], 0)
-        return self_adjoint(stack.flatten(0, 1).contiguous(), action).reshape(stack.shape), 0
+            return linear(x, action, adjoint), None
+        x = x.movedim(in_dims[0], -3)
+        result = linear(x.flatten(-3, -2).contiguous(), action, adjoint)
+        result = result.reshape(*result.shape[:-2], *x.shape[-3:])
+        return result, result.ndim - 3
+
+
+def linear(x: Tensor, action: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return action(x), differentiable any number of times by the adjoint. Autocast has no effect on it."""
+    device = x.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        result: Tensor = Linear.apply(x, action, adjoint)
+    return result
 
 
 def self_adjoint(planes: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return action(planes), differentiable; see SelfAdjoint. Autocast has no effect on it."""
-    device = planes.device.type
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        result: Tensor = SelfAdjoint.apply(planes, action)
-    return result
+    """Return action(planes) for an action that is its own adjoint, and so its own derivative of every order."""
+    return linear(planes, action, action)

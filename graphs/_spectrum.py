@@ -93,7 +93,7 @@ def eigencount(laplacian: Laplacian, cutoff: float, *, order: int = 400, probes:
     """
     if not cutoff >= 0:
         raise ValueError(f"the cutoff must be at least 0, got {cutoff}")
-    found = _moments(laplacian, order, probes, seed)
+    found = sign_moments(laplacian, order, probes, seed)
     return _count(found, cutoff / laplacian.lambda_max if laplacian.lambda_max else 1.0)
 
 
@@ -106,7 +106,7 @@ def cutoff_for(laplacian: Laplacian, k: int | float, *, order: int = 400, probes
     k = dimension(k, laplacian.n)
     if k == laplacian.n:
         return laplacian.lambda_max
-    found = _moments(laplacian, order, probes, seed)
+    found = sign_moments(laplacian, order, probes, seed)
     low, high = math.log(1e-12), 0.0
     while high - low > 1e-4:
         middle = (low + high) / 2
@@ -114,7 +114,8 @@ def cutoff_for(laplacian: Laplacian, k: int | float, *, order: int = 400, probes
     return laplacian.lambda_max * math.exp((low + high) / 2)
 
 
-def _moments(laplacian: Laplacian, order: int, probes: int, seed: int) -> FloatArray:
+def sign_moments(laplacian: Laplacian, order: int, probes: int, seed: int) -> FloatArray:
+    """Return <z, T_m(2 L / lambda_max - 1) z> for m = 0 to ``order`` and each of some random signs z, (probes, ..)."""
     if order < 2 or probes < 2:
         raise ValueError(f"order and probes must be at least 2, got {order} and {probes}")
     generator = torch.Generator().manual_seed(seed)

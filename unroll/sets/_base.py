@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unroll._operator import Projector
-from unroll._proximal import without_autocast
+from unroll._proximal import at_least_zero, hold, without_autocast
 
 
 class SetProjector(Projector):
@@ -44,6 +44,17 @@ class NonConvexProjector(SetProjector):
     """
 
     convex = False
+
+
+class WithRadius(SetProjector):
+    """What balls and spheres have in common: a ``radius`` >= 0, a number or a tensor; real or complex signals."""
+
+    takes_complex = True
+    radius: float | Tensor
+
+    def __init__(self, radius: float | Tensor = 1.0) -> None:
+        super().__init__()
+        hold(self, radius=at_least_zero("the radius", radius))
 
 
 def working(module: torch.nn.Module, v: Tensor, dims: int, takes_complex: bool) -> Tensor:
@@ -117,6 +128,12 @@ def norm(v: Tensor) -> Tensor:
 def unit(v: Tensor, length: Tensor) -> Tensor:
     """Return v / length, and 0 where the length is 0."""
     return v / torch.where(length > 0, length, 1)
+
+
+def shortened(v: Tensor, size: Tensor, radius: float | Tensor) -> Tensor:
+    """Return v min(1, radius / size); what is inside stays as it is, bit by bit."""
+    outside = size > radius
+    return v * torch.where(outside, radius / torch.where(outside, size, 1), 1)
 
 
 def direction(v: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unroll._proximal import at_least_zero, hold, like
-from unroll.sets._base import NonConvexProjector, SetProjector, direction, unit
+from unroll.sets._base import NonConvexProjector, SetProjector, WithRadius, direction, unit
 from unroll.sets._groups import Groups
 
 
@@ -31,7 +31,7 @@ class Simplex(SetProjector):
         return onto_simplex(v, like(self.total, v))
 
 
-class L1Ball(SetProjector):
+class L1Ball(WithRadius):
     """Projection onto {x : ||x||_1 <= radius}: the soft threshold of v at the theta >= 0 that it takes to be inside.
 
     Shapes: vectors along the last dimension, the others are batch; ``radius`` >= 0 is a number, or a tensor that
@@ -39,13 +39,6 @@ class L1Ball(SetProjector):
 
     Source: J. Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", 2008.
     """
-
-    takes_complex = True
-    radius: float | Tensor
-
-    def __init__(self, radius: float | Tensor = 1.0) -> None:
-        super().__init__()
-        hold(self, radius=at_least_zero("the radius", radius))
 
     def project(self, v: Tensor) -> Tensor:
         """Return the soft-thresholded v; what is inside stays as it is, bit by bit."""
@@ -55,19 +48,12 @@ class L1Ball(SetProjector):
         return torch.where(outside, torch.sgn(v) * onto_simplex(size, radius), v)
 
 
-class L1Sphere(NonConvexProjector):
+class L1Sphere(WithRadius, NonConvexProjector):
     """Projection onto {x : ||x||_1 = radius}: the moduli are projected onto the simplex, signs stay. Not convex.
 
     Entries of 0 may grow, and are then positive. Shapes: vectors along the last dimension, the others are batch;
     ``radius`` >= 0 is a number, or a tensor that broadcasts against (..., 1). Real or complex. Exact: O(n log n).
     """
-
-    takes_complex = True
-    radius: float | Tensor
-
-    def __init__(self, radius: float | Tensor = 1.0) -> None:
-        super().__init__()
-        hold(self, radius=at_least_zero("the radius", radius))
 
     def project(self, v: Tensor) -> Tensor:
         """Return sign(v) P(|v|), P the projection onto the simplex."""
@@ -103,7 +89,7 @@ class SparseSimplex(NonConvexProjector):
         return torch.zeros_like(v).scatter(-1, largest.indices, onto_simplex(largest.values, like(self.total, v)))
 
 
-class GroupBall(SetProjector):
+class GroupBall(WithRadius):
     """Projection onto {x : sum_g ||x_g||_2 <= radius}, the ball of the l1,2 norm, for groups g of entries.
 
     The norms of the groups are projected onto the l1 ball, and every group keeps its direction.
@@ -118,13 +104,9 @@ class GroupBall(SetProjector):
     Source: E. van den Berg and M. Friedlander, "Sparse optimization with least-squares constraints", 2011.
     """
 
-    takes_complex = True
-    radius: float | Tensor
-
     def __init__(self, groups: int | Tensor, radius: float | Tensor = 1.0) -> None:
-        super().__init__()
+        super().__init__(radius)
         self.groups = Groups(groups)
-        hold(self, radius=at_least_zero("the radius", radius))
 
     def project(self, v: Tensor) -> Tensor:
         """Return v with the norms of its groups projected onto the l1 ball."""
