@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +15,7 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apps.style_transfer.demo import demo
+from apps.style_transfer.evaluate import Evaluation, evaluate, methods_of, summary
 from apps.style_transfer.images import (
     SMALLEST_SIDE,
     Picture,
@@ -26,12 +27,13 @@ from apps.style_transfer.images import (
 )
 from apps.style_transfer.progress import step_bar
 from apps.style_transfer.projectors import DOMAINS, PHOTO, PROJECTORS, ProjectorOptions
+from apps.style_transfer.report import write_csv, write_html, write_json
 from apps.style_transfer.train import Training, train
 from apps.style_transfer.transfer import SOLVERS, Options, load_vgg, measure, stylize
 
 log = logging.getLogger("apps.style_transfer")
 
-COMMANDS = ("stylize", "train", "demo")
+COMMANDS = ("stylize", "train", "evaluate", "demo")
 _BAD_INPUT = 2
 
 # How a RuntimeError says that memory has run out: the CPU's allocator, then those of CUDA and MPS.
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_stylize(commands.add_parser("stylize", help="restyle one photograph"))
     _add_train(commands.add_parser("train", help="train the learned solver"))
+    _add_evaluate(commands.add_parser("evaluate", help="figures and a report of solvers on pairs of pictures"))
     _add_demo(commands.add_parser("demo", help="restyle the shipped example and draw a contact sheet"))
     return parser
 
@@ -102,8 +105,26 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show the traceback of an error")
 
 
-def _add_stylize(parser: argparse.ArgumentParser) -> None:
+def _add_parameters(parser: argparse.ArgumentParser) -> None:
+    """Add the parameters of projectors and solvers."""
     default, constraint = Options(), ProjectorOptions()
+    add = parser.add_argument
+    add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
+    add("--gamma", type=float, help=f"strength of the tikhonov projectors (default: {constraint.gamma:g})")
+    add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
+    add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
+    add("--steps", type=int, help="iterations (default: 4 learned, 50 exact)")
+    add("--refine", type=int, default=default.refine, help="exact steps from there on (default: %(default)s)")
+    add("--alpha", type=float, default=default.alpha, help="scale of every step; 0 returns the photograph")
+    add("--content-weight", type=float, default=default.content_weight, help="of the exact solvers; %(default)s")
+    add("--style-weight", type=float, default=default.style_weight, help="of the exact solvers; %(default)s")
+    add("--photo-weight", type=float, default=default.photo_weight, help="of the luan solver; %(default)s")
+    add("--weights", type=Path, default=default.weights, help="another file of learned weights")
+    add("--vgg", default=default.vgg, choices=("embedded", "torchvision"), help="the trunk of the losses")
+
+
+def _add_stylize(parser: argparse.ArgumentParser) -> None:
+    default = Options()
     parser.set_defaults(run=_stylize)
     add = parser.add_argument
     add("-c", "--content", type=Path, required=True, help="the photograph")
@@ -112,18 +133,8 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
     add("--solver", default=default.solver, choices=SOLVERS, help="default: %(default)s")
     add("--projector", choices=PROJECTORS, help="what keeps the picture a photograph (default: none)")
     add("--photo", action="store_true", help="the best photorealistic preset; other options still override it")
-    add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
-    add("--gamma", type=float, help=f"strength of the tikhonov projectors (default: {constraint.gamma:g})")
-    add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
-    add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
     add("--size", type=int, help="longest side of the result in pixels (default: that of the photograph)")
-    add("--steps", type=int, help="iterations (default: 4 learned, 50 exact)")
-    add("--alpha", type=float, default=default.alpha, help="scale of every step; 0 returns the photograph")
-    add("--content-weight", type=float, default=default.content_weight, help="of the exact solvers; %(default)s")
-    add("--style-weight", type=float, default=default.style_weight, help="of the exact solvers; %(default)s")
-    add("--photo-weight", type=float, default=default.photo_weight, help="of the luan solver; %(default)s")
-    add("--weights", type=Path, default=default.weights, help="another file of learned weights")
-    add("--vgg", default=default.vgg, choices=("embedded", "torchvision"), help="the trunk of the losses")
+    _add_parameters(parser)
     add("--json", action="store_true", help="print figures as the last line on standard output")
     _add_common(parser)
 
@@ -168,6 +179,39 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    default = Evaluation(Path(), Path(), Path("out/evaluation"))
+    parser.set_defaults(run=_evaluate)
+    add = parser.add_argument
+    add("--contents", type=Path, required=True, help="folder of photographs")
+    add("--styles", type=Path, required=True, help="folder of pictures whose style they take")
+    add("--pairs", type=Path, help="file with a content's and a style's file name on each line, with a tab between")
+    add("--count", type=int, default=default.count, help="pairs drawn where no file names them; %(default)s")
+    add("--seed", type=int, default=default.seed, help="of the drawing; %(default)s")
+    add("--held-back", action="store_true", help="draw only pictures that the training holds back by their name")
+    add("--solvers", type=_names(SOLVERS), default=("learned",), help=f"with commas, of {', '.join(SOLVERS)}")
+    add("--projectors", type=_names(PROJECTORS), default=("none",), help=f"with commas, of {', '.join(PROJECTORS)}")
+    add("--size", type=int, default=default.size, help="longest side in pixels; %(default)s")
+    add("--gatys", type=int, default=default.gatys, help="L-BFGS iterations of the yardstick; %(default)s, 0 for none")
+    add("--warm-only", dest="cold", action="store_false", help="leave out the time of the whole program")
+    _add_parameters(parser)
+    add("--work", type=Path, default=default.work, help="folder for pictures and finished rows; %(default)s")
+    add("--json", type=Path, help="write medians, quartiles and all rows here")
+    add("--csv", type=Path, help="write all rows here")
+    add("--html", type=Path, help="write one page with figures and pictures here")
+    _add_common(parser)
+
+
+def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"unknown {unknown[0]!r}: choose from {', '.join(known)}")
+        return names
+
+    return read
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the sheet; default: %(default)s")
@@ -184,18 +228,18 @@ def _device(name: str) -> torch.device:
 
 
 def _constraint(options: argparse.Namespace) -> ProjectorOptions:
-    preset = PHOTO if options.photo else ProjectorOptions()
-    given = {"name": options.projector, "k": options.k, "gamma": options.gamma}
+    preset = PHOTO if getattr(options, "photo", False) else ProjectorOptions()
+    given = {"name": getattr(options, "projector", None), "k": options.k, "gamma": options.gamma}
     given |= {"order": options.order, "domain": options.domain}
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
-def _stylize(options: argparse.Namespace) -> None:
-    device = _device(options.device)
-    choice = Options(
-        solver=options.solver,
-        projector=_constraint(options),
+def _options(options: argparse.Namespace, solver: str, constraint: ProjectorOptions) -> Options:
+    return Options(
+        solver=solver,
+        projector=constraint,
         steps=options.steps,
+        refine=options.refine,
         alpha=options.alpha,
         content_weight=options.content_weight,
         style_weight=options.style_weight,
@@ -203,6 +247,11 @@ def _stylize(options: argparse.Namespace) -> None:
         weights=options.weights,
         vgg=options.vgg,
     )
+
+
+def _stylize(options: argparse.Namespace) -> None:
+    device = _device(options.device)
+    choice = _options(options, options.solver, _constraint(options))
     output = options.output or Path(f"{options.content.stem}_stylized_{options.style.stem}.png")
     check_output(output)
     photograph, painting = read_image(options.content), read_image(options.style)
@@ -239,6 +288,37 @@ def _train(options: argparse.Namespace) -> None:
     fields |= {"photos": tuple(options.photos), "paintings": tuple(options.paintings)}
     weights = train(Training(**{**fields, "device": str(_device(options.device))}))
     log.info("weights: %s", weights)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    for path in (options.json, options.csv, options.html):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise ValueError(f"{path} cannot be written: give a file name in a folder that exists")
+    evaluation = Evaluation(
+        options.contents,
+        options.styles,
+        options.work,
+        pairs=options.pairs,
+        methods=methods_of(options.solvers, options.projectors, _constraint(options)),
+        options=_options(options, "learned", ProjectorOptions()),
+        size=options.size,
+        count=options.count,
+        held_back=options.held_back,
+        cold=options.cold,
+        gatys=options.gatys,
+        seed=options.seed,
+        device=str(_device(options.device)),
+    )
+    rows = evaluate(evaluation)
+    if options.json:
+        write_json(options.json, rows)
+    if options.csv:
+        write_csv(options.csv, rows)
+    if options.html:
+        write_html(options.html, rows, options.work)
+    for method, figures in summary(rows).items():
+        shown = "  ".join(f"{name} {found['median']:.4g}" for name, found in figures.items())
+        log.info("%s: %s", method, shown)
 
 
 def _demo(options: argparse.Namespace) -> None:

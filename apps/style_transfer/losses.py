@@ -41,9 +41,15 @@ def gram(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def encode_style(vgg: nn.Module, style: Tensor) -> tuple[Tensor, ...]:
+    """Return the Grams S_l^T S_l / n'_l, l = 1..4, of a style image (B or 1, 3, H', W')."""
+    return tuple(gram(f) for f in vgg(style))
+
+
+@torch.no_grad()
 def encode_targets(vgg: nn.Module, content: Tensor, style: Tensor, laplacian: Laplacian | None = None) -> Targets:
     """Return the targets of a content image (B, 3, H, W) and a style image (B or 1, 3, H', W')."""
-    return Targets(vgg(content)[-1], tuple(gram(f) for f in vgg(style)), laplacian)
+    return Targets(vgg(content)[-1], encode_style(vgg, style), laplacian)
 
 
 class ContentLoss(Loss):

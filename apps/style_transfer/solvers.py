@@ -1,11 +1,12 @@
 """The solvers of style transfer, exact and learned, behind one interface.
 
-Every solver is called as ``solver(content, style, projector=None, steps=None, probe=None)`` and returns an
-:class:`unroll.Solution`: the picture, not clipped, and what ``probe(x_t, t)`` returned at t = 0..N.
+Every solver is called as ``solver(content, solver.encode(style), projector=None, steps=None, probe=None, start=None)``
+and returns an :class:`unroll.Solution`: the picture, not clipped, and what ``probe(x_t, t)`` returned at t = 0..N.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -17,11 +18,11 @@ from apps.style_transfer.losses import (
     STYLE_WEIGHT,
     PhotorealismLoss,
     Targets,
-    encode_targets,
+    encode_style,
     reference_objective,
 )
 from apps.style_transfer.update import GramUpdate
-from graphs import matting
+from graphs import Laplacian, matting
 from unroll import GradientStep, Loss, Operator, Probe, Scaled, Solution, Unrolled
 
 PHOTO_WEIGHT = 1e8
@@ -38,51 +39,124 @@ class StyleSolver(Protocol):
 
     default_steps: int
 
+    def encode(self, style: Tensor) -> Any:
+        """Return what the solver needs of a style image (1, 3, H', W') in [0, 1]: for any number of photographs."""
+        ...
+
     def __call__(
         self,
         content: Tensor,
-        style: Tensor,
+        style: Any,
         *,
         projector: Operator | None = None,
         steps: int | None = None,
         probe: Probe | None = None,
+        start: Tensor | None = None,
     ) -> Solution:
-        """Restyle ``content`` (1, 3, H, W) after ``style`` (1, 3, H', W'), both RGB in [0, 1]."""
+        """Restyle ``content`` (1, 3, H, W), RGB in [0, 1], after a style that :meth:`encode` has read.
+
+        ``start`` is x_0, of the content's shape; None is the content itself.
+        """
         ...
 
 
-class Learned:
-    """X <- P[X - alpha g_t(X)] from X_c with the learned g_t: the flexible solver of Puy and Perez."""
+class Encoded:
+    """X <- P[X - alpha g_t(X)] from X_c, where g_t knows of the style what ``encode`` makes of it, once."""
 
-    def __init__(self, solver: Unrolled, *, alpha: float = 1.0) -> None:
-        if not isinstance(solver.update, GramUpdate):
-            raise TypeError(f"the learned solver needs a GramUpdate, got {type(solver.update).__name__}")
-        self.encode = solver.update.encode
+    def __init__(self, solver: Unrolled, encode: Callable[[Tensor], Any], *, alpha: float = 1.0) -> None:
+        self._encode = encode
         self.unrolled = Unrolled(solver.update if alpha == 1 else Scaled(solver.update, alpha), steps=solver.steps)
         self.default_steps = solver.steps
+
+    @torch.no_grad()
+    def encode(self, style: Tensor) -> Any:
+        """Return what ``encode`` makes of the style."""
+        return self._encode(style)
 
     @torch.no_grad()
     def __call__(
         self,
         content: Tensor,
-        style: Tensor,
+        style: Any,
         *,
         projector: Operator | None = None,
         steps: int | None = None,
         probe: Probe | None = None,
+        start: Tensor | None = None,
     ) -> Solution:
-        """Run the N learned steps."""
-        return self.unrolled(content, self.encode(style), projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
+        """Run the N steps."""
+        x = content if start is None else start
+        return self.unrolled(x, style, projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
 
 
-class Descent:
+class Learned(Encoded):
+    """X <- P[X - alpha g_t(X)] from X_c with the learned g_t: the flexible solver of Puy and Perez."""
+
+    def __init__(self, solver: Unrolled, *, alpha: float = 1.0) -> None:
+        if not isinstance(solver.update, GramUpdate):
+            raise TypeError(f"the learned solver needs a GramUpdate, got {type(solver.update).__name__}")
+        super().__init__(solver, solver.update.encode, alpha=alpha)
+
+
+class Refined:
+    """K steps of one solver, ``exact``, from the result of another: quality on demand, in proportion to the time.
+
+    ``steps`` and ``projector`` of a call go to the first one, and the projector to both; the trace is that of the one
+    after that of the other, with t counted through.
+    """
+
+    def __init__(self, first: StyleSolver, exact: StyleSolver, steps: int) -> None:
+        self.first, self.exact, self.more = first, exact, steps
+        self.default_steps = first.default_steps
+
+    def encode(self, style: Tensor) -> Any:
+        """Return what either solver makes of the style."""
+        return self.first.encode(style), self.exact.encode(style)
+
+    def __call__(
+        self,
+        content: Tensor,
+        style: Any,
+        *,
+        projector: Operator | None = None,
+        steps: int | None = None,
+        probe: Probe | None = None,
+        start: Tensor | None = None,
+    ) -> Solution:
+        """Run the one, then K steps of the other."""
+        count = self.default_steps if steps is None else steps
+        before = self.first(content, style[0], projector=projector, steps=count, probe=probe, start=start)
+        onward = None if probe is None else lambda x, t: probe(x, count + t)
+        after = self.exact(content, style[1], projector=projector, steps=self.more, probe=onward, start=before.x)
+        # The first of the second trace is the last of the first.
+        return Solution(after.x, before.trace + after.trace[1:])
+
+
+class _Exact:
+    """What the exact solvers share: the trunk, and the Grams of a style as what they need of it."""
+
+    default_steps = 50
+
+    def __init__(self, vgg: nn.Module, content_weight: float, style_weight: float) -> None:
+        self.vgg = vgg
+        self.objective: Loss = reference_objective(vgg, content_weight=content_weight, style_weight=style_weight)
+
+    @torch.no_grad()
+    def encode(self, style: Tensor) -> tuple[Tensor, ...]:
+        """Return the Grams of the style image."""
+        return encode_style(self.vgg, style)
+
+    @torch.no_grad()
+    def _targets(self, content: Tensor, style: tuple[Tensor, ...], laplacian: Laplacian | None = None) -> Targets:
+        return Targets(self.vgg(content)[-1], style, laplacian)
+
+
+class Descent(_Exact):
     """X <- P[X - alpha mu grad L(X)] from X_c with exact gradients; mu = ``step_size`` n for n pixels.
 
     L is divided by the number of pixels and its gradient with it, hence the n: one step size serves all sizes. The
     default is the largest we saw descend steadily with the reference objective; three times that oscillates.
     """
-
-    default_steps = 50
 
     def __init__(
         self,
@@ -93,28 +167,29 @@ class Descent:
         alpha: float = 1.0,
         step_size: float = 3e-10,
     ) -> None:
-        self.vgg = vgg
-        self.objective = reference_objective(vgg, content_weight=content_weight, style_weight=style_weight)
+        super().__init__(vgg, content_weight, style_weight)
         self.step_size = alpha * step_size
 
     @torch.no_grad()
     def __call__(
         self,
         content: Tensor,
-        style: Tensor,
+        style: Any,
         *,
         projector: Operator | None = None,
         steps: int | None = None,
         probe: Probe | None = None,
+        start: Tensor | None = None,
     ) -> Solution:
         """Run the gradient steps."""
-        targets = encode_targets(self.vgg, content, style)
+        targets = self._targets(content, style)
         update = GradientStep(self.objective, self.step_size * content.shape[-2] * content.shape[-1])
         solver = Unrolled(update, steps=self.default_steps)
-        return solver(content, targets, projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
+        x = content if start is None else start
+        return solver(x, targets, projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
 
 
-class LBFGS:
+class LBFGS(_Exact):
     """L-BFGS on the objective from X_c: Gatys et al., and with ``photo_weight`` > 0 Luan et al.
 
     By default the yardstick: torch's LBFGS with one function evaluation an iteration, history 20, rate 1, no line
@@ -122,7 +197,6 @@ class LBFGS:
     followed by a projection of the iterate.
     """
 
-    default_steps = 50
     scale = 1e-5
 
     def __init__(
@@ -134,9 +208,8 @@ class LBFGS:
         photo_weight: float = 0.0,
         alpha: float = 1.0,
     ) -> None:
-        self.vgg = vgg
+        super().__init__(vgg, content_weight, style_weight)
         self.photo_weight = photo_weight
-        self.objective: Loss = reference_objective(vgg, content_weight=content_weight, style_weight=style_weight)
         if photo_weight:
             self.objective = self.objective + photo_weight * PhotorealismLoss()
         self.alpha = alpha
@@ -144,16 +217,17 @@ class LBFGS:
     def __call__(
         self,
         content: Tensor,
-        style: Tensor,
+        style: Any,
         *,
         projector: Operator | None = None,
         steps: int | None = None,
         probe: Probe | None = None,
+        start: Tensor | None = None,
     ) -> Solution:
         """Run the iterations."""
         laplacian = matting(content).to(content.device) if self.photo_weight else None
-        targets = encode_targets(self.vgg, content, style, laplacian)
-        x = content.clone(memory_format=torch.contiguous_format).requires_grad_()
+        targets = self._targets(content, style, laplacian)
+        x = (content if start is None else start).detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         optimiser = torch.optim.LBFGS([x], lr=self.alpha, max_iter=1, history_size=20)
         trace: list[Any] = [] if probe is None else [probe(x.detach().clone(), 0)]
         for t in range(self.default_steps if steps is None else steps):

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from apps.style_transfer.checkpoint import load_solver
+from apps.style_transfer.colour import COLOUR_TRANSFERS, ColourUpdate
 from apps.style_transfer.images import SMALLEST_SIDE, resize
 from apps.style_transfer.losses import ContentLoss, StyleLoss, encode_targets
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
-from apps.style_transfer.solvers import LBFGS, PHOTO_WEIGHT, Descent, Learned, StyleSolver
+from apps.style_transfer.solvers import LBFGS, PHOTO_WEIGHT, Descent, Encoded, Learned, Refined, StyleSolver
 from apps.style_transfer.vgg import VGG19
 from apps.style_transfer.weights import EMBEDDED_SOLVER
+from unroll import Unrolled
 
-SOLVERS = ("learned", "gd", "gatys", "luan", "projected")
+EXACT = ("gd", "gatys", "luan", "projected")
+SOLVERS = ("learned", *EXACT, *COLOUR_TRANSFERS)
 MEASURED_PIXELS = 1_000_000
 """Losses are measured on at most this many pixels."""
 
@@ -61,9 +64,11 @@ class Options:
 
     Attributes:
         solver: "learned" (four learned steps); "gd" (gradient descent), "projected" (the same with the matting
-            projector in the loop), "gatys" (L-BFGS), "luan" (L-BFGS with the photorealism loss).
+            projector in the loop), "gatys" (L-BFGS), "luan" (L-BFGS with the photorealism loss); "reinhard" and
+            "monge-kantorovich", closed forms that move colours alone.
         projector: what stands in the loop; for "projected", "none" means "matting".
         steps: iterations; None is the solver's own number.
+        refine: exact steps from the solver's result on: L-BFGS, or gradient descent where a projector is given.
         alpha: scales every step; 0 returns the photograph.
         content_weight, style_weight, photo_weight: of the exact solvers; None is the default. The learned one has
             its weights trained in.
@@ -74,6 +79,7 @@ class Options:
     solver: str = "learned"
     projector: ProjectorOptions = field(default_factory=ProjectorOptions)
     steps: int | None = None
+    refine: int = 0
     alpha: float = 1.0
     content_weight: float = 1.0
     style_weight: float = 1e-4
@@ -89,6 +95,10 @@ class Options:
             raise ValueError(f"unknown VGG {self.vgg!r}: choose embedded or torchvision")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"the number of steps must be at least 0, got {self.steps}")
+        if self.refine < 0:
+            raise ValueError(f"the number of refining steps must be at least 0, got {self.refine}")
+        if self.refine and self.solver in EXACT:
+            raise ValueError(f"{self.solver} takes exact steps already: give it more of them with steps")
         for name in ("alpha", "content_weight", "style_weight", "photo_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
@@ -98,13 +108,24 @@ class Options:
 
 def build_solver(options: Options, device: torch.device) -> StyleSolver:
     """Return the solver of the options, its weights on the device."""
+    weights = {"content_weight": options.content_weight, "style_weight": options.style_weight}
+    solver: StyleSolver
     if options.solver == "learned":
-        return Learned(load_solver(options.weights).to(device, memory_format=torch.channels_last), alpha=options.alpha)  # type: ignore[call-overload]
-    vgg = load_vgg(options.vgg, device)
-    weights = {"content_weight": options.content_weight, "style_weight": options.style_weight, "alpha": options.alpha}
-    if options.solver in ("gd", "projected"):
-        return Descent(vgg, **weights)
-    return LBFGS(vgg, photo_weight=options.photo_weight if options.solver == "luan" else 0.0, **weights)
+        learned = load_solver(options.weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        solver = Learned(learned, alpha=options.alpha)
+    elif options.solver in COLOUR_TRANSFERS:
+        recolour = Unrolled(ColourUpdate(COLOUR_TRANSFERS[options.solver]), steps=1)
+        solver = Encoded(recolour, lambda style: style, alpha=options.alpha)
+    elif options.solver in ("gd", "projected"):
+        solver = Descent(load_vgg(options.vgg, device), alpha=options.alpha, **weights)
+    else:
+        photo_weight = options.photo_weight if options.solver == "luan" else 0.0
+        solver = LBFGS(load_vgg(options.vgg, device), photo_weight=photo_weight, alpha=options.alpha, **weights)
+    if not options.refine:
+        return solver
+    # A projected L-BFGS is no descent method: its history is of steps that the projector has changed.
+    exact = LBFGS if options.projector.name == "none" else Descent
+    return Refined(solver, exact(load_vgg(options.vgg, device), **weights), options.refine)
 
 
 def load_vgg(name: str, device: torch.device) -> VGG19:
@@ -153,7 +174,7 @@ def stylize(
         constraint = ProjectorOptions("matting", k=constraint.k, order=constraint.order, domain=constraint.domain)
     began = time.perf_counter()
     projector = build_projector(constraint, content)
-    solution = solver(content, style, projector=projector, steps=options.steps, probe=keep)
+    solution = solver(content, solver.encode(style), projector=projector, steps=options.steps, probe=keep)
     if content.is_cuda:
         torch.cuda.synchronize(content.device)
     if not bool(solution.x.isfinite().all()):
