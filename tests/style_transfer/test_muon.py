@@ -23,7 +23,7 @@ def test_matrices_move_as_torchs_muon_moves_them() -> None:
             parameter.grad = gradient.clone()
             optimiser.step()
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
-    assert float((ours.detach() - start).abs().mean()) > 1e-2
+    assert float((ours.detach() - start).abs().mean()) > 5e-3
 
 
 def test_a_convolution_moves_as_its_matrix() -> None:
