@@ -10,7 +10,7 @@ from apps.style_transfer.muon import Muon, orthogonalise
 
 
 def test_matrices_move_as_torchs_muon_moves_them() -> None:
-    # torch iterates in bfloat16, hence the tolerance: a step is 1e-2 in every entry.
+    # torch iterates in bfloat16, hence the tolerance: a step moves an entry by 1e-3.
     start = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     optimisers = (
@@ -22,8 +22,8 @@ def test_matrices_move_as_torchs_muon_moves_them() -> None:
         for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
             parameter.grad = gradient.clone()
             optimiser.step()
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
-    assert float((ours.detach() - start).abs().mean()) > 5e-3
+    torch.testing.assert_close(ours, theirs, atol=4e-4, rtol=0)
+    assert float((ours.detach() - start).abs().mean()) > 4e-3
 
 
 def test_a_convolution_moves_as_its_matrix() -> None:
