@@ -55,9 +55,11 @@ def whitening_step(features: Tensor, style: Moments) -> Tensor:
     transform = matrix_roots(h)[0] @ matrix_roots(k)[1]
     rows = features.flatten(2)
     identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    shift = transform @ now.mean - style.mean
-    step: Tensor = (identity - transform) @ rows + shift
-    return (step / (_rms(k) + _rms(h))).view_as(features)
+    scale = _rms(k) + _rms(h)
+    # The division is of the small matrices, and the one product is all that is of the size of the features.
+    shift = (transform @ now.mean - style.mean) / scale
+    step: Tensor = torch.baddbmm(shift, (identity - transform) / scale, rows)
+    return step.view_as(features)
 
 
 def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6) -> tuple[Tensor, Tensor]:
