@@ -6,18 +6,22 @@ A :class:`Laplacian` is an operator on signals (n,), (n, c), (B, C, H, W) or (B,
 :func:`eigenbasis` gives its lowest eigenvectors U_k, :func:`eigencount` and :func:`cutoff_for` count eigenvalues
 without computing them. The projectors are ``unroll`` operators:
 
-- :class:`BandlimitedProjector`: onto span(U_k), exact;
+- :class:`Bandlimited`: onto span(U_k) by what is affordable, of which there are
+- :class:`BandlimitedProjector`: exact, of eigenvectors;
 - :class:`ChebyshevLowPass`: nearly that, by matvecs alone;
 - :class:`Tikhonov`: (I + gamma L)^-1, the prox of the smoothness gamma/2 Tr(X^T L X);
 - :class:`CoarseLowPass`, :class:`CoarseTikhonov`: both for large images, by local models affine in the image;
 - :class:`SpectralFilter`: any function of L, h(L), by a polynomial; :class:`FilterBank`: several at once, and back;
 - :class:`GuidedFilter`: the local stand-in for the matting Laplacian's low-pass;
 - :func:`smoothing_step`: Li et al.'s, Tikhonov on the normalised Laplacian;
-- :class:`Around`: any of them on the difference from a guide image.
+- :class:`Around`: any of them on the difference from a guide image; :class:`InColourSpace`: in linear light, say, or
+  opponent colours; :class:`PerChannel`: another one for each channel.
 
 :func:`spectral_density` estimates where the eigenvalues are; ``graphs.plotting`` draws all this with matplotlib.
 """
 
+from graphs._bandlimited import Bandlimited
+from graphs._colours import LINEAR_LIGHT, OPPONENT, ColourSpace, InColourSpace, PerChannel
 from graphs._convert import from_adjacency, from_edges, from_networkx, from_pygsp, from_scipy
 from graphs._density import SpectralDensity, spectral_density
 from graphs._filterbank import FilterBank
@@ -34,16 +38,22 @@ from graphs._smoothing import smoothing_step
 from graphs._spectrum import Eigenbasis, EigenCount, cutoff_for, eigenbasis, eigencount
 
 __all__ = [
+    "LINEAR_LIGHT",
+    "OPPONENT",
     "Around",
+    "Bandlimited",
     "BandlimitedProjector",
     "ChebyshevLowPass",
     "CoarseLowPass",
     "CoarseTikhonov",
+    "ColourSpace",
     "EigenCount",
     "Eigenbasis",
     "FilterBank",
     "GuidedFilter",
+    "InColourSpace",
     "Laplacian",
+    "PerChannel",
     "SpectralDensity",
     "SpectralFilter",
     "Tikhonov",

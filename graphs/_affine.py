@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphs._laplacian import FloatArray, IntArray, StencilLaplacian
+from graphs._laplacian import FloatArray, IntArray, Laplacian, StencilLaplacian
 
 
 class Pencil(NamedTuple):
@@ -31,7 +31,7 @@ class AffineSpace:
     ones vary over large parts of the image.
 
     Shapes: planes (m, n), coefficients (m, F, ny, nx). Cost: F m products of (H, W) planes with the (H, ny) and (W, nx)
-    hats; F + 1 planes of memory.
+    hats; F planes of memory for each dtype and device met, and F in float64 while :meth:`pencil` is at work.
 
     Source: J. Chen et al., "Bilateral guided upsampling", 2016, for signals carried by local affine models; the
     Galerkin use for Laplacians is ours.
@@ -42,85 +42,87 @@ class AffineSpace:
             raise ValueError("a space of local affine models needs the Laplacian of an image, with a grid (H, W)")
         if nodes < 2:
             raise ValueError(f"the grid of local models needs at least 2 nodes, got {nodes}")
-        self.laplacian = laplacian
+        self._near_kernel = laplacian.near_kernel
         self.height, self.width = laplacian.grid_shape
+        if min(self.height, self.width) < 2:
+            raise ValueError(f"a space of local affine models needs 2 x 2 pixels, got {self.height} x {self.width}")
         # Two pixels between nodes, the reach of the stencil: then only nodes at most two apart meet in the stiffness.
         reach = max(1, _reach(laplacian._shifts, self.width))
-        step = max(max(self.height, self.width) / (nodes - 1), reach)
-        self.ny, self.nx = (max(2, int((side - 1) / step) + 1) for side in (self.height, self.width))
-        features = np.zeros((laplacian.n, 0)) if laplacian.near_kernel is None else laplacian.near_kernel
-        stack = np.concatenate([np.ones((1, laplacian.n)), (features - features.mean(axis=0)).T])
-        self._parts = tuple(
-            torch.from_numpy(part)
-            for part in (
-                stack.reshape(-1, self.height, self.width),
-                _hats(self.height, self.ny),
-                _hats(self.width, self.nx),
-            )
-        )
+        self.step = max(max(self.height, self.width) / (nodes - 1), reach)
+        self.ny, self.nx = (max(2, int((side - 1) / self.step) + 1) for side in (self.height, self.width))
+        self._hats = _hats(self.height, self.ny), _hats(self.width, self.nx)
         self._copies: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
 
     def prolong(self, coefficients: Tensor) -> Tensor:
         """Return T a, planes (m, n)."""
         features, rows, columns = self._like(coefficients)
-        planes = [((rows @ a @ columns.T) * features).sum(0).flatten() for a in coefficients]
-        return torch.stack(planes)
+        planes = coefficients.new_zeros(len(coefficients), self.height, self.width)
+        for plane, a in zip(planes, coefficients, strict=True):
+            for feature, values in zip(features, a, strict=True):
+                plane.addcmul_(rows @ values @ columns.T, feature)
+        return planes.flatten(1)
 
     def restrict(self, planes: Tensor) -> Tensor:
         """Return T^T v, coefficients (m, F, ny, nx)."""
         features, rows, columns = self._like(planes)
-        return torch.stack([rows.T @ (v.view(self.height, self.width) * features) @ columns for v in planes])
+        images = planes.view(-1, self.height, self.width)
+        return torch.stack([torch.stack([rows.T @ (v * feature) @ columns for feature in features]) for v in images])
 
     def _like(self, x: Tensor) -> tuple[Tensor, ...]:
         key = (x.device, x.dtype)
         if key not in self._copies:
-            self._copies[key] = tuple(part.to(x) for part in self._parts)
+            parts = (self._features(x.dtype), *map(torch.from_numpy, self._hats))
+            self._copies[key] = tuple(part.to(x) for part in parts)
         return self._copies[key]
 
-    def pencil(self) -> Pencil:
-        """Return L and the identity on this space, in a basis that is orthonormal at every node.
+    def _features(self, dtype: torch.dtype) -> Tensor:
+        """Return f, (F, H, W): the constant and the centred near kernel."""
+        channels = () if self._near_kernel is None else self._near_kernel.T
+        features = torch.ones(1 + len(channels), self.height, self.width, dtype=dtype)
+        for feature, channel in zip(features[1:], channels, strict=True):
+            feature.copy_(torch.from_numpy(channel - channel.mean()).view_as(feature))
+        return features
+
+    def pencil(self, laplacian: Laplacian) -> Pencil:
+        """Return L and the identity on this space, which was made for L, in a basis that is orthonormal at every node.
 
         Where the image varies too little around a node for a direction of colour to be told from a constant, that
         direction is left out. Directions that neighbours have in common (a ramp is affine in either's models) make the
         mass singular; the stiffness then carries a small penalty on the colour coefficients, 1e-4 of its median
         diagonal, so that they come last in the spectrum instead of first.
         """
-        hats = self._mass()
-        columns, colour = self._orthonormal(hats)
-        mass, stiffness = (sparse.csc_array(columns.T @ matrix @ columns) for matrix in (hats, self._stiffness()))
+        products = self._products(laplacian)
+        columns, colour = self._orthonormal(products[0])
+        mass, stiffness = (sparse.csc_array(columns.T @ matrix @ columns) for matrix in products)
         penalty = sparse.diags_array(1e-4 * float(np.median(stiffness.diagonal())) * colour)
         ridge = 1e-9 * sparse.eye_array(mass.shape[0])
         return Pencil(sparse.csc_array(stiffness + penalty), sparse.csc_array(mass + ridge), columns)
 
-    def _mass(self) -> sparse.csr_array:
-        """Return T^T T by products of neighbouring hats."""
-        features, rows, columns = self._parts
-        found = _Entries(self.ny, self.nx, len(features))
-        for dy, dx, share in ((0, 0, 0.5), (0, 1, 1.0), (1, -1, 1.0), (1, 0, 1.0), (1, 1, 1.0)):
-            # Column b of a product is hat b times hat b + 1 (or b itself, or b - 1), where there is one.
-            products = [hats * _shifted(hats, d) for hats, d in ((rows, dy), (columns, dx))]
-            for c, feature in enumerate(features):
-                block = products[0].T @ (feature * features) @ products[1]
-                found.add(c, share * block.numpy(), dy, dx)
-        return found.symmetric()
+    def _products(self, laplacian: Laplacian) -> list[sparse.csr_array]:
+        """Return T^T T and T^T L T, the coefficients in the order of the nodes."""
+        from graphs._kernels import hat_products
 
-    def _stiffness(self) -> sparse.csr_array:
-        """Return T^T L T, by applying L to the hats of every fifth node at once: those do not meet."""
+        assert isinstance(laplacian, StencilLaplacian)  # this space is made for no other
         # In float64: in float32 the constant leaves the kernel by some 1e-7, which a solve multiplies by gamma.
-        features, rows, columns = self._parts
-        found = _Entries(self.ny, self.nx, len(features))
-        y, x = np.mgrid[: self.ny, : self.nx]
-        for top, left in np.ndindex(min(5, self.ny), min(5, self.nx)):
-            hats = rows[:, top::5].sum(1)[:, None] * columns[:, left::5].sum(1)
-            met = self.restrict(self.laplacian.combine((hats * features).flatten(1)))
-            dy, dx = (top - y + 2) % 5 - 2, (left - x + 2) % 5 - 2
-            for c, block in enumerate(met.numpy()):
-                found.add(c, block / 2, dy, dx)
-        return found.symmetric()
+        features = self._features(torch.float64).numpy()
+        rows, columns = (np.ascontiguousarray(hats.T) for hats in self._hats)
+        shifts, weights = laplacian._shifts, laplacian._entries.cpu().numpy()
+        count, ny, nx = len(features), self.ny, self.nx
+        found = np.zeros((2, count, count, 5, 5, ny, nx))
+        hat_products(ny, shifts, weights, features, rows, columns, _reach(shifts, self.width), found)
+        d, c, e, g, y, x = np.indices(found.shape[1:])
+        y2, x2 = y + e - 2, x + g - 2
+        met = (y2 >= 0) & (y2 < ny) & (x2 >= 0) & (x2 < nx)
+        places = ((y2 * nx + x2) * count + d)[met], ((y * nx + x) * count + c)[met]
+        size = ny * nx * count
+        matrices = [sparse.csr_array((block[met], places), shape=(size, size)) for block in found]
+        # Each pair was met twice, with roundings of its own.
+        return [sparse.csr_array((matrix + matrix.T) / 2) for matrix in matrices]
 
     def _orthonormal(self, mass: sparse.csr_array) -> tuple[sparse.csr_array, FloatArray]:
         """Return the change of basis that makes the diagonal blocks of the mass identities, and 1 where for colours."""
-        f, nodes = len(self._parts[0]), self.ny * self.nx
+        nodes = self.ny * self.nx
+        f = mass.shape[0] // nodes
         place = np.arange(nodes)[:, None, None] * f
         i, j = place + np.arange(f)[:, None], place + np.arange(f)
         blocks = mass[(i + 0 * j).ravel(), (j + 0 * i).ravel()].reshape(nodes, f, f)
@@ -139,43 +141,11 @@ class AffineSpace:
         return sparse.csr_array(full[:, np.flatnonzero(used.ravel())]), colour
 
 
-class _Entries:
-    """Collects blocks of a matrix that couples the F coefficients of each node with those of nodes near it."""
-
-    def __init__(self, ny: int, nx: int, features: int) -> None:
-        self.ny, self.nx, self.features = ny, nx, features
-        self.parts: list[tuple[IntArray, IntArray, FloatArray]] = []
-
-    def add(self, c: int, block: FloatArray, dy: IntArray | int, dx: IntArray | int) -> None:
-        """Add block[d, y, x], the entry of (d, node (y, x)) and (c, node (y + dy, x + dx)), where that node exists."""
-        y, x = np.mgrid[: self.ny, : self.nx]
-        there_y, there_x = y + dy, x + dx
-        inside = (there_y >= 0) & (there_y < self.ny) & (there_x >= 0) & (there_x < self.nx)
-        here, there = (y * self.nx + x)[inside], (there_y * self.nx + there_x)[inside]
-        for d in range(self.features):
-            self.parts.append((here * self.features + d, there * self.features + c, block[d][inside]))
-
-    def symmetric(self) -> sparse.csr_array:
-        """Return the sum of all that was added, and of its transpose."""
-        rows, columns, values = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        size = self.ny * self.nx * self.features
-        matrix = sparse.csr_array((values, (rows, columns)), shape=(size, size))
-        return sparse.csr_array(matrix + matrix.T)
-
-
 def _hats(pixels: int, nodes: int) -> FloatArray:
     """Return (pixels, nodes) hats, the first and last node on the first and last pixel."""
     place = np.linspace(0, nodes - 1, pixels)
     hats: FloatArray = np.maximum(0.0, 1 - np.abs(place[:, None] - np.arange(nodes)))
     return hats
-
-
-def _shifted(hats: Tensor, by: int) -> Tensor:
-    """Return the hats with column b + by in the place of column b, zero where there is none."""
-    shifted = torch.zeros_like(hats)
-    source = hats[:, max(by, 0) : hats.shape[1] + min(by, 0)]
-    shifted[:, max(-by, 0) : hats.shape[1] + min(-by, 0)] = source
-    return shifted
 
 
 def _reach(shifts: IntArray, width: int) -> int:

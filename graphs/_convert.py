@@ -76,10 +76,11 @@ def from_edges(
     Args:
         edges: (2, m), integers from 0 to n - 1, each undirected edge once; the weights of repeated ones add up, and
             self-loops do nothing.
-        weights: (m,), floating, finite. Where they require a gradient, it comes from :meth:`Laplacian.matvec` and
-            :meth:`Laplacian.quadratic`, also of :meth:`Laplacian.normalized`; what works by :meth:`Laplacian.combine`
-            (projectors, filters, eigenvectors) takes them as constants. Make a new Laplacian after each step of an
-            optimiser: this one keeps the weights that it was made from.
+        weights: (m,), floating, finite. Where they require a gradient, it comes from :meth:`Laplacian.matvec`,
+            :meth:`Laplacian.quadratic`, :class:`Tikhonov`, :class:`SpectralFilter`, :class:`FilterBank` and
+            :class:`ChebyshevLowPass`, also of :meth:`Laplacian.normalized`; for eigenvectors, cutoffs, ``lambda_max``
+            and :meth:`Laplacian.combine` they are constants. Make a new Laplacian after each step of an optimiser: this
+            one keeps the weights that it was made from.
         n: number of nodes, at least 1.
         signed, grid_shape: as for :func:`from_adjacency`.
 

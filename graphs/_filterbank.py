@@ -13,7 +13,7 @@ from torch import Tensor
 from graphs import _responses
 from graphs._filters import Options, SpectralFilter
 from graphs._laplacian import Laplacian
-from graphs._polynomials import enclosure, top
+from graphs._polynomials import enclosure, filtered, top
 from graphs._signals import from_planes, linear
 
 
@@ -23,7 +23,8 @@ class FilterBank:
     ``frame_bounds`` = (A, B) are proven: A ||v||^2 <= ||analyse(v)||^2 <= B ||v||^2, the extremes of sum_i p_i^2 on
     [0, lambda_max]. Where A = B (a tight frame, as nearly :meth:`meyer` and :meth:`itersine`),
     synthesise(analyse(v)) = A v. Both ways share their matvecs: the largest order of them, whatever the number of
-    filters. Signals as in :class:`Laplacian`. Differentiable. Raises ValueError.
+    filters. Signals as in :class:`Laplacian`. Differentiable, in weights that require a gradient too (then each filter
+    takes its own matvecs). Raises ValueError.
     """
 
     def __init__(self, filters: Iterable[SpectralFilter]) -> None:
@@ -68,7 +69,11 @@ class FilterBank:
 
     def analyse(self, v: Tensor) -> Tensor:
         """Return p_i(L) v for each filter, (filters, *shape of v)."""
-        planes = linear(self.laplacian.planes(v), self._analyse, self._synthesise)
+        planes = self.laplacian.planes(v)
+        if self.laplacian.requires_grad:
+            planes = torch.stack([filtered(self.laplacian, c, planes) for c in self._coefficients])
+        else:
+            planes = linear(planes, self._analyse, self._synthesise)
         return torch.stack([from_planes(p, v) for p in planes])
 
     def synthesise(self, coefficients: Tensor) -> Tensor:
@@ -77,8 +82,13 @@ class FilterBank:
             raise ValueError(
                 f"the bank has {len(self)} filters, the coefficients {tuple(coefficients.shape)} not so many"
             )
-        planes = torch.stack([self.laplacian.planes(c) for c in coefficients])
-        return from_planes(linear(planes, self._synthesise, self._analyse), coefficients[0])
+        stack = torch.stack([self.laplacian.planes(c) for c in coefficients])
+        if self.laplacian.requires_grad:
+            parts = zip(self._coefficients, stack, strict=True)
+            planes = torch.stack([filtered(self.laplacian, c, part) for c, part in parts]).sum(dim=0)
+        else:
+            planes = linear(stack, self._synthesise, self._analyse)
+        return from_planes(planes, coefficients[0])
 
     def response(self, eigenvalues: Tensor) -> Tensor:
         """Return p_i at frequencies in [0, lambda_max], (filters, *shape given)."""

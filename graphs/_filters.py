@@ -10,11 +10,11 @@ import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor
 
-from graphs import _chebyshev, _responses
+from graphs import _responses
 from graphs._laplacian import FloatArray, Laplacian
-from graphs._polynomials import MAX_ORDER, Polynomial, enclosure, enough, fit, sample, top, values
+from graphs._polynomials import MAX_ORDER, Polynomial, enclosure, enough, filtered, fit, sample, top, values
 from graphs._responses import Response
-from graphs._signals import from_planes, self_adjoint
+from graphs._signals import from_planes
 from unroll import Operator
 
 
@@ -49,8 +49,9 @@ class SpectralFilter(Operator):
 
     Filters of one Laplacian add, scale and compose: f + g, 2 * f and f @ g are p_f + p_g, 2 p_f and p_f p_g.
     Signals as in :class:`Laplacian`, on their device, in their dtype, half precision computed in float32. tau is idle.
-    Differentiable in v at the cost of another call. Raises ValueError for an h that is not finite, or that no order up
-    to 4000 brings within tolerance, as none does where h jumps.
+    Differentiable in v at the cost of another call, and in weights that require a gradient (:func:`from_edges`), where
+    every matvec is kept for it; p and lambda_max stay constants. Raises ValueError for an h that is not finite, or that
+    no order up to 4000 brings within tolerance, as none does where h jumps.
 
     Attributes: ``order``, ``error``, ``range`` (low, high), ``h``, ``laplacian``.
 
@@ -150,7 +151,7 @@ class SpectralFilter(Operator):
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return p(L) v."""
-        return from_planes(self_adjoint(self.laplacian.planes(v), self._filter), v)
+        return from_planes(filtered(self.laplacian, self._coefficients, self.laplacian.planes(v)), v)
 
     @property
     def coefficients(self) -> FloatArray:
@@ -195,9 +196,6 @@ class SpectralFilter(Operator):
         if other.laplacian is not self.laplacian:
             raise ValueError("filters add and compose on one Laplacian, these two have different ones")
         return other
-
-    def _filter(self, planes: Tensor) -> Tensor:
-        return _chebyshev.apply(self.laplacian, self._coefficients, planes)
 
     def extra_repr(self) -> str:
         """Return what print shows."""

@@ -10,6 +10,8 @@ from scipy import sparse
 from graphs._coarse import symmetric_factor
 from graphs._laplacian import Laplacian
 
+LARGEST = 100_000  # nodes
+
 
 class InertiaCount(NamedTuple):
     """How many eigenvalues lie at or ``below`` a cutoff, exact but for those nearer to it than ``margin``."""
@@ -26,9 +28,9 @@ def inertia_count(laplacian: Laplacian, cutoff: float) -> InertiaCount:
     diagonal are not sought, which can spoil the factors, so they are multiplied again: eigenvalues farther from the
     cutoff than margin = s + ||K D K^T - A||_inf are counted right, whatever the rounding.
 
-    Cost: a sparse factorisation and the product of its factors, on the CPU in float64: affordable up to 10^5 pixels or
-    so. Raises ValueError for a bad cutoff, RuntimeError where a pivot is zero or the margin exceeds 1e-6 lambda_max,
-    as for cutoffs far up in the spectrum of a large graph.
+    Cost: a sparse factorisation and the product of its factors, on the CPU in float64. Raises ValueError for a bad
+    cutoff and beyond 10^5 nodes, RuntimeError where a pivot is zero or the margin exceeds 1e-6 lambda_max, as for
+    cutoffs far up in the spectrum of a large graph.
 
     Source: B. Parlett, "The symmetric eigenvalue problem", 1998, section 3.3.
     """
@@ -37,6 +39,8 @@ def inertia_count(laplacian: Laplacian, cutoff: float) -> InertiaCount:
     n, scale = laplacian.n, laplacian.lambda_max
     if cutoff >= scale:
         return InertiaCount(n, 0.0)
+    if n > LARGEST:
+        raise ValueError(f"an exact count factorises L, up to {LARGEST} nodes; this graph has {n}: estimate instead")
     shift = 1e-9 * scale
     matrix = sparse.csc_array(laplacian.to_scipy() - (cutoff + shift) * sparse.eye_array(n))
     advice = f"no exact count at {cutoff:.6g}: move the cutoff a little, or estimate by eigencount"

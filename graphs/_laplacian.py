@@ -78,6 +78,11 @@ class Laplacian:
         moved._copies = {}
         return moved
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients reach weights here and now: those of :func:`graphs.from_edges`, where they require one."""
+        return False
+
     def matvec(self, x: Tensor) -> Tensor:
         """Return L x in the shape, dtype and device of x; differentiable in x, twice too.
 
@@ -96,6 +101,10 @@ class Laplacian:
     def _differentiable(self, planes: Tensor) -> Tensor:
         """Return L x for planes (m, n), under autograd."""
         return self_adjoint(planes, self.combine)
+
+    def _variation(self, planes: Tensor) -> Tensor:
+        """Return (L(w) - L(w_0)) x for planes (m, n) at w = w_0: zeros, with the derivatives in w of L(w) x."""
+        return torch.zeros_like(planes)
 
     def normalized(self) -> Laplacian:
         """Return D^-1/2 L D^-1/2 = I - D^-1/2 W D^-1/2, D = diag(L), with D^1/2 1 in its kernel if 1 is in that of L.

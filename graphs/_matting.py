@@ -7,6 +7,7 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from graphs._laplacian import FloatArray, IntArray, StencilLaplacian
@@ -22,10 +23,9 @@ def matting(
     features: Tensor | None = None,
     border: Literal["inside", "trimmed"] = "inside",
 ) -> StencilLaplacian:
-    r"""Return the matting Laplacian of an image.
+    """Return the matting Laplacian of an image.
 
-    .. math:: L_{ij} = \sum_{w \ni i, j} \delta_{ij}
-              - \frac{1}{|w|} (1 + (I_i - \mu_w)^T (\Sigma_w + \tfrac{eps}{|w|} \mathrm{Id})^{-1} (I_j - \mu_w))
+        L_ij = sum_{w containing i, j} delta_ij - 1/|w| (1 + (I_i - mu_w)^T (Sigma_w + eps/|w| Id)^-1 (I_j - mu_w))
 
     over square windows w of side 2 radius + 1; x^T L x measures how far x is from an affine function of the colours in
     each window. Constants lie in the kernel; the entries may have either sign. ``lambda_max`` is the size of a window,
@@ -80,7 +80,8 @@ def matting(
     shifts = np.array([dy * width + dx for dy, dx in offsets])
     # Each window adds a matrix between 0 and the identity, and a pixel lies in at most size^2 windows.
     laplacian = StencilLaplacian(shifts, weights.reshape(len(offsets), -1), (height, width), bound=float(size**2))
-    laplacian.near_kernel = pixels.reshape(channels, -1).T.copy()  # the pixels may be the caller's own memory
+    # A view, for memory; but of a float64 image the pixels may be the caller's own.
+    laplacian.near_kernel = (pixels.copy() if image.dtype == torch.float64 else pixels).reshape(channels, -1).T
     return laplacian
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphs._bounds import perron_bound
 from graphs._laplacian import Laplacian
+from graphs._signals import self_adjoint
 from graphs._sparse import EdgeLaplacian
 
 
@@ -56,12 +57,32 @@ class NormalizedLaplacian(Laplacian):
         scale = self._matrix_like(x)
         return self.base.combine(x * scale).mul_(scale)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients reach the weights of the base here and now."""
+        return self.base.requires_grad
+
     def _differentiable(self, planes: Tensor) -> Tensor:
-        if not (isinstance(self.base, EdgeLaplacian) and self.base._weights.requires_grad and torch.is_grad_enabled()):
+        if not self.requires_grad:
             return super()._differentiable(planes)
-        degrees = self.base._differentiable_diagonal().to(planes)
-        scale = torch.where(degrees > 0, degrees, 1).rsqrt() * (degrees > 0)
+        scale = self._live_scale().to(planes)
         return scale * self.base._differentiable(scale * planes)
+
+    def _variation(self, planes: Tensor) -> Tensor:
+        if not self.requires_grad:
+            return super()._variation(planes)
+        # S L S - S_0 L_0 S_0 in three terms, each of which is exactly zero, as the difference of two products is not.
+        scale = self._live_scale().to(planes)
+        kept = scale.detach()
+        change = scale - kept
+        inside = self.base._variation(scale * planes) + self_adjoint(change * planes, self.base.combine)
+        return change * self.base._differentiable(scale * planes) + kept * inside
+
+    def _live_scale(self) -> Tensor:
+        """Return D^-1/2, differentiable in the weights."""
+        assert isinstance(self.base, EdgeLaplacian)  # no other requires a gradient
+        degrees = self.base._differentiable_diagonal()
+        return torch.where(degrees > 0, degrees, 1).rsqrt() * (degrees > 0)
 
     def absolute_product(self, u: Tensor) -> Tensor:
         """Return |L| u, (n,)."""

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 import torch
+from torch import Tensor
 
-from graphs._chebyshev import jackson
+from graphs import _chebyshev
 from graphs._laplacian import FloatArray, Laplacian
 from graphs._responses import Response
+from graphs._signals import self_adjoint
 
 # Angles at which responses are sampled and polynomials checked; frequencies lambda_max (1 + cos) / 2, dense near zero.
 POINTS = 2**15
@@ -26,6 +28,21 @@ class Polynomial(NamedTuple):
     error: float
 
 
+def filtered(laplacian: Laplacian, coefficients: FloatArray, planes: Tensor) -> Tensor:
+    """Return p(L) v for planes (m, n), under autograd: once more for the gradient of v, with nothing kept.
+
+    Where the weights require a gradient too, autograd goes through the recurrence and keeps each of its steps. p and
+    lambda_max are constants.
+    """
+    if not laplacian.requires_grad:
+        return self_adjoint(planes, lambda x: _chebyshev.apply(laplacian, coefficients, x))
+    scale = 2 / top(laplacian)
+    older, newer = torch.zeros_like(planes), torch.zeros_like(planes)
+    for c in coefficients[:0:-1]:
+        older, newer = newer, 2 * (scale * laplacian._differentiable(newer) - newer) - older + float(c) * planes
+    return scale * laplacian._differentiable(newer) - newer - older + float(coefficients[0]) * planes
+
+
 def fit(laplacian: Laplacian, h: Response, order: int | None, tolerance: float, damping: bool) -> Polynomial:
     """Return p by the discrete cosine transform of h; see SpectralFilter for the arguments."""
     nodes, on_grid = sample(h, laplacian, POINTS, middles=True), sample(h, laplacian, POINTS)
@@ -36,11 +53,11 @@ def fit(laplacian: Laplacian, h: Response, order: int | None, tolerance: float, 
     def of_order(order: int) -> Polynomial:
         coefficients = expansion[: order + 1].copy()
         if damping:
-            coefficients *= jackson(order)
+            coefficients *= _chebyshev.jackson(order)
         low, high = enclosure(coefficients)
         if damping:  # p averages h with positive weights
             low, high = max(low, float(least)), min(high, float(most))
-        elif least >= 0 and most <= 1 and max(-low, high - 1) <= tolerance:
+        elif least >= -1e-12 and most <= 1 + 1e-12 and max(-low, high - 1) <= tolerance:  # rounding of h
             bottom, top = min(low, 0.0), max(high, 1.0)
             coefficients[0] -= bottom
             coefficients /= top - bottom

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from unroll._proximal import without_autocast
 
 
 def to_planes(v: Tensor, n: int, spatial_shape: tuple[int, ...] | None = None) -> Tensor:
@@ -86,8 +87,7 @@ class Linear(torch.autograd.Function):
 
 def linear(x: Tensor, action: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
     """Return action(x), differentiable any number of times by the adjoint. Autocast has no effect on it."""
-    device = x.device.type
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+    with without_autocast(x):
         result: Tensor = Linear.apply(x, action, adjoint)
     return result
 

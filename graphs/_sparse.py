@@ -51,9 +51,9 @@ class SparseLaplacian(Laplacian):
 class EdgeLaplacian(SparseLaplacian):
     """L = sum over edges (i, j) of w_ij (e_i - e_j)(e_i - e_j)^T, whose products are differentiable in the weights.
 
-    ``edges`` (2, m) are checked node numbers, ``weights`` (m,) their weights. The matrix that solvers and projectors
-    see, as constants, is that of the weights when it was made; so are the products, even where an optimiser has since
-    moved the weights. Pickles and deep copies keep the values alone.
+    ``edges`` (2, m) are checked node numbers, ``weights`` (m,) their weights. The matrix that eigensolvers see, as
+    constants, is that of the weights when it was made; so are the products, even where an optimiser has since moved the
+    weights. Pickles and deep copies keep the values alone.
     """
 
     def __init__(self, edges: Tensor, weights: Tensor, n: int, spatial_shape: tuple[int, ...] | None = None) -> None:
@@ -70,11 +70,21 @@ class EdgeLaplacian(SparseLaplacian):
         moved._edges, moved._weights = self._edges.to(device), self._weights.to(device=device, dtype=dtype)
         return moved
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients reach the weights here and now."""
+        return self._weights.requires_grad and torch.is_grad_enabled()
+
     def _differentiable(self, planes: Tensor) -> Tensor:
-        if not (self._weights.requires_grad and torch.is_grad_enabled()):
-            return super()._differentiable(planes)
+        return self._product_of(self._weights, planes) if self.requires_grad else super()._differentiable(planes)
+
+    def _variation(self, planes: Tensor) -> Tensor:
+        return self._product_of(self._weights - self._weights.detach(), planes)
+
+    def _product_of(self, weights: Tensor, planes: Tensor) -> Tensor:
+        """Return L(w) x for planes (m, n), by the edges."""
         i, j = self._edges.to(planes.device)
-        flow = self._weights.to(planes) * (planes[:, i] - planes[:, j])
+        flow = weights.to(planes) * (planes[:, i] - planes[:, j])
         return torch.zeros_like(planes).index_add(1, i, flow).index_add(1, j, -flow)
 
     def _differentiable_diagonal(self) -> Tensor:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.linalg
 import torch
-from scipy import sparse
-from scipy.sparse import linalg
 from torch import Tensor
 
 from graphs import _chebyshev
-from graphs._coarse import symmetric_factor
+from graphs._eigensolver import lowest_pairs
+from graphs._inertia import inertia_count
 from graphs._laplacian import FloatArray, Laplacian
+from graphs._memory import require_memory
 
 
 class Eigenbasis(NamedTuple):
@@ -25,7 +25,7 @@ class Eigenbasis(NamedTuple):
 
 
 class EigenCount(NamedTuple):
-    """An estimated number of eigenvalues and the standard error of the estimate."""
+    """A number of eigenvalues and the standard error of the estimate, 0 where it is exact."""
 
     estimate: float
     standard_error: float
@@ -43,56 +43,102 @@ def dimension(k: float, n: int) -> int:
     return int(k)
 
 
-def eigenbasis(laplacian: Laplacian, k: int | float, *, dtype: torch.dtype = torch.float64) -> Eigenbasis:
+def eigenbasis(
+    laplacian: Laplacian,
+    k: int | float,
+    *,
+    tol: float = 1e-6,
+    dtype: torch.dtype = torch.float64,
+    progress: bool = False,
+) -> Eigenbasis:
     """Return the lowest k eigenpairs, L U_k = U_k diag(eigenvalues), on the CPU.
 
     k is an integer, or a float in (0, 1) for that fraction of n. Computed in float64, verified, then rounded to
-    ``dtype``. A multiple eigenvalue cut by k leaves the span of U_k to chance.
+    ``dtype``. ``tol`` bounds the residuals ||L u - lambda u|| over ``lambda_max``; the eigenvalues are much closer, for
+    their error is of its square. ``progress`` shows a bar of the pairs found. A multiple eigenvalue cut by k leaves the
+    span of U_k to chance; the constant of each component (D^1/2 1 where normalised) is exact.
 
-    Method: LAPACK for n <= 1500 or k > n / 4; above, Lanczos (ARPACK) on (L + s)^-1 with a small s > 0, factored once
-    with a symmetric minimum-degree ordering. Memory: n k numbers and the factor; minutes beyond 10^5 nodes. Raises
-    ValueError for a bad k, RuntimeError where ||L u - lambda u|| > 1e-6 lambda_max or U^T U differs from the identity
-    by more than 1e-6.
+    Method: LAPACK for n <= 2000 or k > n / 8, where it is as fast or faster. Above, block Lanczos on (L + s)^-1 with a
+    small s > 0, factored once: by nested dissection where the nodes are a grid with a short stencil
+    (:func:`graphs.matting`, :func:`graphs.grid`), by SuperLU on other graphs. It stops at ``tol`` and not at the last
+    digit, and works on 16 vectors at a time, at the speed of matrix products. Against scipy's ``eigsh`` with ``sigma``
+    and its defaults, on one core in one process: 7 to 9 times as fast for k = 200 and a matting Laplacian of 256 x 256
+    pixels (4 times as fast as ``eigsh`` with SuperLU in a better ordering), 3 times for k = 100 and 10^4 pixels, 1.2 to
+    2.7 times for k = 100 and 10^4 points with 8 neighbours in 2 to 5 dimensions. Spaces grown from a block may pass by
+    copies of a multiple eigenvalue, so that fresh random vectors look for any that were missed, before it returns.
+
+    Memory: some 2.5 k vectors and the factor (7.6 GB for k = 200 and a megapixel). Raises ValueError for a bad k or
+    tol, MemoryError, before it begins, where memory will not suffice, RuntimeError where the residuals miss tol or
+    U^T U the identity by 1e-6.
+
+    Sources: G. Golub, R. Underwood, "The block Lanczos method for computing eigenvalues", 1977; A. George, "Nested
+    dissection of a regular finite element mesh", 1973.
     """
     n, k = laplacian.n, dimension(k, laplacian.n)
-    matrix = laplacian.to_scipy()
-    if n <= 1500 or 4 * k > n:
-        values, vectors = scipy.linalg.eigh(matrix.toarray(), subset_by_index=[0, k - 1])
-    else:
-        values, vectors = _shift_invert(matrix, k, laplacian.lambda_max)
-    residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
-    defect = float(np.abs(vectors.T @ vectors - np.eye(k)).max())
-    if not (residual <= 1e-6 * laplacian.lambda_max and defect <= 1e-6):
+    if not 0 < tol < 1:
+        raise ValueError(f"tol, relative to lambda_max, must lie between 0 and 1, got {tol}")
+    found = None if n <= 2000 or 8 * k > n else lowest_pairs(laplacian, k, tol * laplacian.lambda_max, progress)
+    values, rows = _dense(laplacian, k) if found is None else found
+    _verify(laplacian, values, rows, tol)
+    vectors = torch.empty((n, k), dtype=dtype).copy_(torch.from_numpy(rows).T)
+    return Eigenbasis(torch.from_numpy(values).to(dtype), vectors)
+
+
+def _dense(laplacian: Laplacian, k: int) -> tuple[FloatArray, FloatArray]:
+    require_memory(
+        24.0 * laplacian.n**2,
+        f"a dense eigenproblem of {laplacian.n} nodes",
+        "take a smaller graph, or k below an eighth of it",
+    )
+    values, vectors = scipy.linalg.eigh(laplacian.to_scipy().toarray(), subset_by_index=[0, k - 1])
+    return values, vectors.T
+
+
+def _verify(laplacian: Laplacian, values: FloatArray, rows: FloatArray, tol: float) -> None:
+    """Raise RuntimeError where the eigenpairs, vectors in rows, are not those of L to the tolerance."""
+    k, residual, scale = len(values), 0.0, laplacian.lambda_max
+    for some in np.array_split(np.arange(k), -(-k // 16)):
+        planes = torch.from_numpy(np.ascontiguousarray(rows[some]))
+        miss = laplacian.combine(planes) - torch.from_numpy(values[some, None]) * planes
+        residual = max(residual, float(torch.linalg.vector_norm(miss, dim=1).max()))
+    defect = float(np.abs(rows @ rows.T - np.eye(k)).max())
+    if not (residual <= tol * scale and defect <= 1e-6):
         raise RuntimeError(
-            f"the eigenpairs missed their tolerance: residual {residual:.1e}, lambda_max {laplacian.lambda_max:.3g}, "
-            f"|U^T U - I| {defect:.1e}; try a smaller k than {k}"
+            f"the eigenpairs missed their tolerance: residual {residual:.1e}, lambda_max {scale:.3g}, tol {tol:.1e}, "
+            f"|U^T U - I| {defect:.1e}; try a smaller k than {k} or a larger tol"
         )
-    return Eigenbasis(torch.from_numpy(values).to(dtype), torch.from_numpy(np.ascontiguousarray(vectors)).to(dtype))
 
 
-def _shift_invert(matrix: sparse.csr_array, k: int, scale: float) -> tuple[FloatArray, FloatArray]:
-    """Lanczos on the inverse, shifted below zero, where L itself is singular."""
-    n, shift = matrix.shape[0], -1e-6 * scale
-    shifted = sparse.csc_array(matrix - shift * sparse.eye_array(n))
-    factor = symmetric_factor(shifted)
-    inverse = linalg.LinearOperator((n, n), matvec=factor.solve, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(n)
-    values, vectors = linalg.eigsh(matrix, k, sigma=shift, OPinv=inverse, v0=start, which="LM")
-    order = np.argsort(values)
-    return values[order], vectors[:, order]
+def eigencount(
+    laplacian: Laplacian,
+    cutoff: float,
+    method: Literal["stochastic", "exact"] = "stochastic",
+    *,
+    order: int = 400,
+    probes: int = 8,
+    seed: int = 0,
+) -> EigenCount:
+    """Count the eigenvalues at or below ``cutoff``, by estimate or exactly.
 
+    "stochastic" takes the mean of <z, h(L) z> over random signs z. h is the Jackson-Chebyshev low-pass of that order
+    (even), whose edge is smoothed: from ``lambda_max`` (pi / order)^2 / 4 on it resolves the low end. Cost: order / 2
+    matvecs of ``probes`` channels; ``seed`` seeds the generator of the probes. The standard error is that of the probes
+    alone, at most about sqrt(2 count / probes).
 
-def eigencount(laplacian: Laplacian, cutoff: float, *, order: int = 400, probes: int = 8, seed: int = 0) -> EigenCount:
-    """Estimate how many eigenvalues lie at or below ``cutoff``: the mean of <z, h(L) z> over random signs z.
+    "exact" counts the negative pivots of a factorisation of L - cutoff, and has no use for the other options; the
+    standard error is 0. Eigenvalues within 1e-6 lambda_max of the cutoff, at most, may fall on either side. Cost:
+    SuperLU's factors of L and their product; refused beyond 10^5 nodes.
 
-    h is the Jackson-Chebyshev low-pass of that order (even), whose edge is smoothed: from ``lambda_max`` (pi / order)^2
-    / 4 on it resolves the low end. Cost: order / 2 matvecs of ``probes`` channels; ``seed`` seeds the generator of the
-    probes. The standard error is that of the probes alone, at most about sqrt(2 count / probes).
+    Raises ValueError for bad options and graphs too large for "exact", RuntimeError where the pivots cannot be trusted.
 
     Source: E. Di Napoli, E. Polizzi, Y. Saad, "Efficient estimation of eigenvalue counts in an interval", 2016.
     """
+    if method not in ("stochastic", "exact"):
+        raise ValueError(f"method must be 'stochastic' or 'exact', got {method!r}")
     if not cutoff >= 0:
         raise ValueError(f"the cutoff must be at least 0, got {cutoff}")
+    if method == "exact":
+        return EigenCount(float(inertia_count(laplacian, cutoff).below), 0.0)
     found = sign_moments(laplacian, order, probes, seed)
     return _count(found, cutoff / laplacian.lambda_max if laplacian.lambda_max else 1.0)
 

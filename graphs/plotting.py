@@ -27,7 +27,7 @@ DIVERGING = "RdBu_r"
 
 
 class Filter(Protocol):
-    """What has a response: :class:`graphs.SpectralFilter`, :class:`graphs.ChebyshevLowPass`."""
+    """What has a response: :class:`graphs.SpectralFilter`, `ChebyshevLowPass`, `Tikhonov`, a `FilterBank`."""
 
     def response(self, eigenvalues: Tensor) -> Tensor:
         """Return h at frequencies, in the shape given."""

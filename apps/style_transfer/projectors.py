@@ -5,30 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from graphs import (
-    Around,
-    BandlimitedProjector,
-    ChebyshevLowPass,
-    CoarseLowPass,
-    CoarseTikhonov,
-    Laplacian,
-    Tikhonov,
-    eigenbasis,
-    matting,
-)
+from graphs import Around, Bandlimited, CoarseTikhonov, Laplacian, Tikhonov, matting
 from unroll import Box, Operator
 
 log = logging.getLogger(__name__)
 
 PROJECTORS = ("none", "matting", "matting-chebyshev", "matting-coarse", "tikhonov", "tikhonov-coarse", "box")
 DOMAINS = ("difference", "image")
-EXACT_PIXELS = 40_000
-"""Up to this many pixels ``matting`` computes the eigenvectors U_k; beyond, it takes a fast form."""
-COARSE_K = 1000
-"""Up to this k that is the coarse one, beyond it the polynomial one."""
+METHODS: dict[str, Literal["auto", "coarse", "chebyshev"]] = {
+    "matting": "auto",
+    "matting-coarse": "coarse",
+    "matting-chebyshev": "chebyshev",
+}
 
 
 @dataclass(frozen=True)
@@ -90,16 +82,13 @@ def _build(options: ProjectorOptions, laplacian: Laplacian, content: Tensor) -> 
         return Tikhonov(laplacian, options.gamma)
     if name == "tikhonov-coarse":
         return CoarseTikhonov(laplacian, options.gamma)
-    if name == "matting" and laplacian.n <= EXACT_PIXELS:
-        try:
-            basis = eigenbasis(laplacian, k).vectors
-        except RuntimeError as error:
-            # Lanczos has not converged, or a factor is singular: the picture's doing, not the program's.
-            raise ValueError(f"no exact matting projector ({error}): take matting-chebyshev or tikhonov") from error
-        return BandlimitedProjector(basis.to(content))
-    if name == "matting":
-        name = "matting-coarse" if (k if k >= 1 else k * laplacian.n) <= COARSE_K else "matting-chebyshev"
-        log.warning("%d pixels are beyond the exact projector (%d): taking %s", laplacian.n, EXACT_PIXELS, name)
-    if name == "matting-coarse":
-        return CoarseLowPass(laplacian, k)
-    return ChebyshevLowPass(laplacian, k=k, order=options.order)
+    try:
+        projector = Bandlimited(laplacian, k, method=METHODS[name], order=options.order, dtype=content.dtype)
+    except RuntimeError as error:
+        if name != "matting":
+            raise
+        # The eigenvectors missed their tolerance, or a factor is singular: the picture's doing, not the program's.
+        raise ValueError(f"no exact matting projector ({error}): take matting-chebyshev or tikhonov") from error
+    if name == "matting" and projector.method != "exact":
+        log.warning("%d pixels are beyond the exact projector: taking matting-%s", laplacian.n, projector.method)
+    return projector

@@ -66,15 +66,38 @@ def test_restriction_mass_and_stiffness_are_those_of_the_dense_matrices(
     v = torch.randn(2, laplacian.n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     np.testing.assert_allclose(space.restrict(v).reshape(2, -1).numpy(), v.numpy() @ t, atol=1e-10)
     by_node = np.arange(t.shape[1]).reshape(4, -1).T.ravel()
-    np.testing.assert_allclose(space._mass().toarray(), (t.T @ t)[np.ix_(by_node, by_node)], atol=1e-10)
-    np.testing.assert_allclose(space._stiffness().toarray(), (t.T @ dense @ t)[np.ix_(by_node, by_node)], atol=1e-10)
+    np.testing.assert_allclose(space._products(laplacian)[0].toarray(), (t.T @ t)[np.ix_(by_node, by_node)], atol=1e-10)
+    np.testing.assert_allclose(
+        space._products(laplacian)[1].toarray(), (t.T @ dense @ t)[np.ix_(by_node, by_node)], atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius", "dtype"),
+    [(9, 3, 1, torch.float64), (4, 9, 1, torch.float64), (12, 5, 2, torch.float64), (13, 11, 1, torch.float32)],
+)
+def test_mass_and_stiffness_of_narrow_images_wide_stencils_and_single_weights(
+    height: int, width: int, radius: int, dtype: torch.dtype
+) -> None:
+    image = torch.rand(2, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    laplacian = graphs.matting(image, radius=radius, eps=1e-3).to(dtype=dtype)
+    space = AffineSpace(laplacian, 5)
+    shape = 3, space.ny, space.nx
+    t = space.prolong(torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)).numpy().T
+    t = t[:, np.arange(t.shape[1]).reshape(3, -1).T.ravel()]
+    mass, stiffness = (matrix.toarray() for matrix in space._products(laplacian))
+    np.testing.assert_allclose(mass, t.T @ t, atol=1e-12)
+    # Of single weights the diagonal of to_scipy() is a rounded sum.
+    expected = t.T @ laplacian.to_scipy() @ t
+    np.testing.assert_allclose(stiffness, expected, atol=1e-12 if dtype == torch.float64 else 1e-5)
+    np.testing.assert_allclose(stiffness[:, ::3].sum(axis=1), 0, atol=1e-12)  # the hats add up to the constant
 
 
 def test_grid_laplacians_make_spaces_of_hats_alone() -> None:
     laplacian = graphs.grid((12, 10))
     space = AffineSpace(laplacian, 4)  # type: ignore[arg-type]
     t = space.prolong(torch.eye(space.ny * space.nx, dtype=torch.float64).view(-1, 1, space.ny, space.nx)).numpy().T
-    np.testing.assert_allclose(space._stiffness().toarray(), t.T @ laplacian.to_scipy() @ t, atol=1e-12)
+    np.testing.assert_allclose(space._products(laplacian)[1].toarray(), t.T @ laplacian.to_scipy() @ t, atol=1e-12)
 
 
 def test_the_low_pass_projects_onto_the_ritz_vectors(laplacian: graphs.Laplacian) -> None:
@@ -127,7 +150,8 @@ def test_on_a_photograph_both_are_close_to_the_exact_operators(photo: Tensor, ch
 def test_more_nodes_come_closer(photo: Tensor, change: Tensor) -> None:
     laplacian = graphs.matting(photo)
     exact = graphs.BandlimitedProjector(graphs.eigenbasis(laplacian, 40))(change)
-    errors = [float((graphs.CoarseLowPass(laplacian, 40, nodes=n)(change) - exact).norm()) for n in (8, 16, 32)]
+    operators = [graphs.CoarseLowPass(laplacian, 40, nodes=n, smoothing=12) for n in (8, 16, 32)]
+    errors = [float((operator(change) - exact).norm()) for operator in operators]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -136,6 +160,28 @@ def test_smoothing_takes_energy(photo: Tensor, change: Tensor) -> None:
     passed = [graphs.CoarseLowPass(laplacian, 40, nodes=12, smoothing=m)(change) for m in (0, 4, 12)]
     energies = [float(laplacian.quadratic(p)) for p in passed]
     assert energies[0] > 1.3 * energies[1] > 1.3 * energies[2]
+
+
+def test_by_default_the_smoother_goes_with_the_space(photo: Tensor, change: Tensor) -> None:
+    laplacian = graphs.matting(photo)
+    by_space, by_band = (graphs.CoarseLowPass(laplacian, 40, nodes=nodes) for nodes in (40, 12))
+    assert by_space.smoothing == 8 * (2 - 1)  # a node every two pixels
+    edge = math.sqrt(laplacian.lambda_max / float(by_band.eigenvalues[-1]))
+    assert by_band.smoothing == round(edge) < 8 * (64 / 11 - 1)
+    exact = graphs.BandlimitedProjector(graphs.eigenbasis(laplacian, 40))(change)
+    short = graphs.CoarseLowPass(laplacian, 40, nodes=12, smoothing=2)
+    energies = [float(laplacian.quadratic(p)) for p in (exact, by_space(change), by_band(change), short(change))]
+    assert max(energies[1:3]) < 1.2 * energies[0] < energies[3]
+    assert float((by_space(change) - exact).norm()) < 0.1 * float(exact.norm())
+
+
+def test_weights_are_kept_in_single_precision_and_the_values_to_it(photo: Tensor, change: Tensor) -> None:
+    laplacian = graphs.matting(photo)
+    coarse = graphs.CoarseTikhonov(laplacian, 1000.0)
+    assert (coarse.laplacian.dtype, laplacian.dtype) == (torch.float32, torch.float64)
+    smooth = _chebyshev.apply(laplacian, _chebyshev.fourth_kind(coarse.smoothing), laplacian.planes(change))
+    torch.testing.assert_close(coarse._smooth(laplacian.planes(change)), smooth, rtol=0, atol=1e-6)
+    torch.testing.assert_close(coarse(change.float()).double(), coarse(change), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 5, 12])
@@ -174,6 +220,8 @@ def test_bad_input_is_said(laplacian: graphs.Laplacian) -> None:
         graphs.CoarseLowPass(laplacian, 30, nodes=3)
     with pytest.raises(ValueError, match="at least 2 nodes, got 1"):
         graphs.CoarseTikhonov(laplacian, 1.0, nodes=1)
+    with pytest.raises(ValueError, match="needs 2 x 2 pixels, got 7 x 1"):
+        graphs.CoarseTikhonov(graphs.grid((7, 1)), 1.0)
     with pytest.raises(ValueError, match="order of the smoother must be at least 0, got -1"):
         graphs.CoarseTikhonov(laplacian, 1.0, smoothing=-1)
     with pytest.raises(ValueError, match="gamma must be a number of at least 0, got nan"):

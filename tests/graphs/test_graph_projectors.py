@@ -157,6 +157,86 @@ def test_tikhonov_options_count_and_it_says_when_it_stops(laplacian, caplog):
         assert graphs.Tikhonov(laplacian, 1.0)(v * math.nan).isnan().all() or caplog.records[1:]
 
 
+def test_a_warm_start_saves_iterations_and_changes_nothing_else(laplacian, monkeypatch):
+    iterations = []
+    step = graphs.Tikhonov._precondition
+    monkeypatch.setattr(graphs.Tikhonov, "_precondition", lambda *a: iterations.append(0) or step(*a))
+    operator = graphs.Tikhonov(laplacian, 1e3, rtol=1e-6)
+    exact = graphs.Tikhonov(laplacian, 1e3, rtol=1e-13)
+    v = images()
+    near = exact(v + 1e-4 * v.flip(0))
+    for start in (near, 0 * v, 1e3 * v.flip(-1), near.float()):
+        found = operator.solve(v, start=start)
+        assert ((found - exact(v)).flatten(2).norm(dim=2) <= 1e-6 * v.flatten(2).norm(dim=2)).all()
+    torch.testing.assert_close(operator.solve(v, 0.5, start=near), operator(v, 0.5), rtol=0, atol=1e-5)
+    spent = []
+    for start in (None, near, exact(v)):
+        iterations.clear()
+        operator.solve(v, start=start)
+        spent.append(len(iterations))
+    assert spent[2] == 0 < 2 * spent[1] < spent[0]
+    kept = near.clone(), v.clone()
+    operator.solve(v, start=near)
+    assert torch.equal(near, kept[0])
+    assert torch.equal(v, kept[1])
+    with pytest.raises(
+        ValueError, match=r"start must have the shape \(2, 3, 12, 15\) of the signal, got \(3, 12, 15\)"
+    ):
+        operator.solve(v, start=v[0])
+
+
+def test_derivatives_of_a_warm_start_are_those_of_the_solution(laplacian):
+    operator = graphs.Tikhonov(laplacian, 10.0, rtol=1e-12)
+    v = torch.randn(H * W, 2, dtype=torch.float64).requires_grad_()
+    start = torch.randn_like(v).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: operator.solve(v, start=start.detach()), v, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda v: operator.solve(v, start=start.detach()), v, fast_mode=True)
+    gradients = torch.autograd.grad(operator.solve(v, start=start).square().sum(), (v, start))
+    assert gradients[1].abs().max() == 0
+    torch.testing.assert_close(gradients[0], 2 * operator(operator(v.detach())))
+    stack = torch.randn(3, H * W, 2, dtype=torch.float64)
+    mapped = torch.vmap(lambda v: operator.solve(v, start=start.detach()))(stack)
+    torch.testing.assert_close(mapped[1], operator(stack[1]))
+
+
+def test_the_error_of_a_solution_is_bounded_and_the_bound_is_tight(laplacian):
+    operator, exact = (graphs.Tikhonov(laplacian, 1e3, rtol=rtol) for rtol in (1e-3, 1e-13))
+    v = images()
+    for tau in (1.0, 0.1):
+        for x in (operator(v, tau), v, 0 * v, graphs.SpectralFilter.tikhonov(laplacian, tau * 1e3, order=50)(v)):
+            true = (x - exact(v, tau)).flatten(2).norm(dim=2) / v.flatten(2).norm(dim=2)
+            bound = operator.error(x, v, tau)
+            residual = x + tau * 1e3 * laplacian.matvec(x) - v
+            slack = 2e-3 * residual.flatten(2).norm(dim=2) / v.flatten(2).norm(dim=2)
+            assert bound.shape == (2, 3)
+            assert (true <= bound + 1e-12).all()
+            assert (bound <= true + slack + 1e-12).all()
+    assert (operator.error(operator(v), v) <= 1e-3).all()
+    columns = v.reshape(6, -1).T
+    torch.testing.assert_close(operator.error(columns, columns), operator.error(v, v).flatten())
+    torch.testing.assert_close(operator.error(columns[:, 2], columns[:, 2]), operator.error(v, v)[0, 2])
+    assert operator.error(0 * v, 0 * v).abs().max() == 0
+    with pytest.raises(ValueError, match="signals of one shape"):
+        operator.error(v[0], v)
+
+
+def test_tikhonov_has_its_response(laplacian, spectrum):
+    operator = graphs.Tikhonov(laplacian, 50.0, rtol=1e-12)
+    torch.testing.assert_close(operator(images()), calculus(spectrum, operator.response, images()))
+    assert operator.response(torch.tensor([0.0, 0.02])).tolist() == pytest.approx([1, 0.5])
+
+
+def test_the_distance_of_a_low_pass_is_that_to_the_projection(laplacian, spectrum):
+    values = spectrum[0]
+    k = int((values[6:60] - values[5:59]).argmax()) + 6
+    operator = graphs.ChebyshevLowPass(laplacian, cutoff=float(values[k - 1] + values[k]) / 2)
+    v = images()
+    exact = graphs.BandlimitedProjector(graphs.eigenbasis(laplacian, k))(v)
+    assert operator.distance(v) == pytest.approx(float((operator(v) - exact).norm() / exact.norm()), rel=0.25)
+    finer = graphs.ChebyshevLowPass(laplacian, cutoff=operator.cutoff, order=8 * operator.order)
+    assert finer.distance(v) < operator.distance(v) / 2
+
+
 def test_the_coarse_space_pays():
     """The count of iterations, not the clock: with a budget that suffices only for the two-level cycle."""
     laplacian = graphs.matting(picture(48, 50))

@@ -74,3 +74,14 @@ def test_knn_of_duplicates_has_no_loops_and_enough_neighbours():
     np.testing.assert_allclose(adjacency.sum(axis=1), degree)
     assert adjacency.max() <= 1
     assert set(np.unique(graphs.knn(np.zeros((6, 2)), 5).to_scipy().toarray())) == {-1.0, 5.0}
+
+
+def test_fewer_than_k_points_are_joined_to_all_others_and_it_is_said(caplog):
+    points = np.random.default_rng(2).standard_normal((4, 2))
+    found = graphs.knn(points, 7).to_scipy().toarray()
+    assert caplog.messages == ["there are only 4 points for k = 7: each is joined to the 3 others"]
+    np.testing.assert_array_equal(found, graphs.knn(points, 3).to_scipy().toarray())
+    assert (found != 0).all()
+    pair = graphs.knn(points[:2], 2, sigma=1.0).to_scipy().toarray()
+    weight = np.exp(-((points[0] - points[1]) ** 2).sum() / 2)
+    np.testing.assert_allclose(pair, weight * np.array([[1, -1], [-1, 1]]))

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 from graph_helpers import picture
+from scipy import sparse
+from scipy.sparse import linalg
 
 import graphs
-from graphs import _spectrum
+from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE, read_image, resize
+from graphs import _memory, _spectrum
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +34,11 @@ def test_eigenbasis_is_that_of_numpy(laplacian, exact, k):
     assert gap(vectors.numpy(), exact[1][:, :count]) < 1e-6
 
 
-def test_shift_invert_is_numpy_too(laplacian, exact):
-    values, vectors = _spectrum._shift_invert(laplacian.to_scipy(), 20, laplacian.lambda_max)
-    np.testing.assert_allclose(values, exact[0][:20], atol=1e-9)
-    assert gap(vectors, exact[1][:, :20]) < 1e-6
-
-
 def test_large_graphs_take_the_sparse_way(monkeypatch):
-    laplacian = graphs.grid(picture(40, 41))
+    laplacian = graphs.grid(picture(45, 46))
     called = []
-    original = _spectrum._shift_invert
-    monkeypatch.setattr(_spectrum, "_shift_invert", lambda *a: called.append(1) or original(*a))
+    original = _spectrum.lowest_pairs
+    monkeypatch.setattr(_spectrum, "lowest_pairs", lambda *a: called.append(1) or original(*a))
     values, vectors = graphs.eigenbasis(laplacian, 5, dtype=torch.float32)
     assert called
     assert vectors.dtype == values.dtype == torch.float32
@@ -50,13 +47,54 @@ def test_large_graphs_take_the_sparse_way(monkeypatch):
     assert torch.equal(again.vectors, vectors)
 
 
-def test_disconnected_graphs_have_their_whole_kernel():
-    points = np.concatenate([np.random.default_rng(i).standard_normal((30, 2)) + 100 * i for i in range(3)])
-    laplacian = graphs.knn(points, 4)
-    values, vectors = _spectrum._shift_invert(laplacian.to_scipy(), 4, laplacian.lambda_max)
-    assert (np.abs(values[:3]) < 1e-9).all()
-    assert values[3] > 1e-6
-    assert gap(vectors[:, :3], np.kron(np.eye(3), np.ones((30, 1)) / np.sqrt(30))) < 1e-6
+@pytest.mark.parametrize("content", [EXAMPLE_CONTENT, EXAMPLE_STYLE])
+def test_pictures_have_the_eigenpairs_of_eigsh(content):
+    """None of the lowest k is missed, and U_k spans the same space where there is a gap."""
+    laplacian, k = graphs.matting(resize(read_image(content).rgb, 64)), 60
+    values, vectors = graphs.eigenbasis(laplacian, k)
+    matrix = sparse.csc_array(laplacian.to_scipy())
+    peer, u = linalg.eigsh(matrix, k, sigma=-1e-6 * laplacian.lambda_max)
+    np.testing.assert_allclose(values, peer, rtol=1e-3, atol=1e-9)
+    # A component outside span(u) has at least the frequency of the k-th.
+    outside = vectors.numpy()[:, : k // 2] - u @ (u.T @ vectors.numpy()[:, : k // 2])
+    assert np.abs(outside).max() < 1e-6
+    assert graphs.eigencount(laplacian, float(values[-1]) * 1.001, "exact").estimate >= k
+    assert graphs.eigencount(laplacian, float(values[-1]) * 0.999, "exact").estimate < k
+
+
+def test_tol_loosens_and_tightens_the_residuals():
+    laplacian = graphs.matting(picture(45, 46))
+    residuals = []
+    for tol in (1e-3, 1e-6, 1e-10):
+        values, vectors = graphs.eigenbasis(laplacian, 40, tol=tol)
+        residuals.append(float((laplacian.matvec(vectors) - vectors * values).norm(dim=0).max()) / laplacian.lambda_max)
+        assert residuals[-1] <= tol
+    assert residuals[0] > residuals[1] > residuals[2]
+    for tol in (0.0, -1.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="tol, relative to lambda_max"):
+            graphs.eigenbasis(laplacian, 40, tol=tol)
+
+
+def test_progress_is_shown_on_demand(capsys):
+    laplacian = graphs.grid(picture(45, 46))
+    quiet = graphs.eigenbasis(laplacian, 8)
+    assert capsys.readouterr() == ("", "")
+    shown = graphs.eigenbasis(laplacian, 8, progress=True)
+    assert "eigenpairs" in capsys.readouterr().err
+    assert torch.equal(quiet.vectors, shown.vectors)
+
+
+def test_too_little_memory_is_refused_before_the_start(monkeypatch):
+    for shape, size, what in (
+        ((45, 46), 2.1e6, "a basis of 8 eigenvectors on 2070 nodes"),  # the factor would not fit beside the vectors
+        ((45, 46), 1e6, "a basis of 8 eigenvectors on 2070 nodes"),
+        ((10, 11), 1e5, "a dense eigenproblem of 110 nodes"),
+    ):
+        laplacian = graphs.grid(shape)
+        with monkeypatch.context() as patch:
+            patch.setattr(_memory, "available_memory", lambda size=size: size)
+            with pytest.raises(MemoryError, match=f"{what} needs about .* GB of memory"):
+                graphs.eigenbasis(laplacian, 8)
 
 
 def test_unconverged_eigenpairs_are_refused(laplacian, monkeypatch):
@@ -97,6 +135,18 @@ def test_cutoff_and_count_are_inverse(laplacian, exact):
         assert (exact[0] <= cutoff).sum() == pytest.approx(k, rel=0.25, abs=3)
     assert graphs.cutoff_for(laplacian, 224) == laplacian.lambda_max
     assert graphs.cutoff_for(laplacian, 0.5) == graphs.cutoff_for(laplacian, 112)
+
+
+def test_the_exact_count_is_exact(laplacian, exact):
+    for cutoff in (0.0, 0.01, 0.1):
+        assert np.abs(exact[0] - cutoff).min() > 1e-6 or cutoff == 0
+        assert graphs.eigencount(laplacian, cutoff, method="exact") == ((exact[0] <= cutoff + 1e-8).sum(), 0.0)
+    with pytest.raises(ValueError, match="'stochastic' or 'exact', got 'guess'"):
+        graphs.eigencount(laplacian, 0.1, "guess")
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        graphs.eigencount(laplacian, -1, "exact")
+    with pytest.raises(ValueError, match="up to 100000 nodes; this graph has 102400: estimate instead"):
+        graphs.eigencount(graphs.grid((320, 320)), 0.1, "exact")
 
 
 def test_options_of_the_count_count(laplacian):

@@ -84,3 +84,76 @@ def test_what_an_optimiser_moves_afterwards_changes_nothing():
 def test_vmap_over_signals():
     laplacian, stack = graphs.from_edges(EDGES, weights(), N), signal(4, N)
     torch.testing.assert_close(torch.vmap(laplacian.matvec)(stack), laplacian.matvec(stack.T).T)
+
+
+def there_and_back(bank):
+    return lambda x: bank.synthesise(bank.analyse(x))
+
+
+FILTERS = {
+    "tikhonov": lambda L: graphs.Tikhonov(L, 2.0, rtol=1e-13),
+    "heat": lambda L: graphs.SpectralFilter.heat(L, 3.0, order=6),
+    "low-pass": lambda L: graphs.ChebyshevLowPass(L, cutoff=0.5, order=5),
+    "bank": lambda L: graphs.FilterBank.meyer(L, 3, order=4).analyse,
+    "bank and back": lambda L: there_and_back(graphs.FilterBank.meyer(L, 3, order=4)),
+    "around": lambda L: graphs.Around(graphs.Tikhonov(L, 2.0, rtol=1e-13), torch.ones(N, 1).double()),
+}
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_and_solvers_are_differentiable_in_the_weights_twice(name, normalised):
+    bound = graphs.from_edges(EDGES, weights().detach(), N)
+    bound = (bound.normalized() if normalised else bound).lambda_max
+
+    def apply(w, x):
+        laplacian = graphs.from_edges(EDGES, w, N)
+        laplacian = laplacian.normalized() if normalised else laplacian
+        laplacian.lambda_max = bound  # a constant, as documented; finite differences would move it
+        return FILTERS[name](laplacian)(x)
+
+    w, x = weights(), signal(N, 2).requires_grad_()
+    assert torch.autograd.gradcheck(apply, (w, x))
+    assert torch.autograd.gradgradcheck(apply, (w, x), fast_mode=True)
+    cheap = apply(w.detach(), x.detach())
+    torch.testing.assert_close(apply(w, x.detach()).detach(), cheap, rtol=0, atol=1e-12)
+    assert apply(w, x.detach()).requires_grad
+    assert not cheap.requires_grad
+    with torch.no_grad():
+        assert not apply(w, x).requires_grad
+
+
+def test_the_gradient_of_a_solve_is_the_outer_product_on_the_edges():
+    w, v = weights(), signal(N, 2)
+    x = graphs.Tikhonov(graphs.from_edges(EDGES, w, N), 2.0, rtol=1e-13)(v)
+    u = graphs.Tikhonov(graphs.from_edges(EDGES, w.detach(), N), 2.0, rtol=1e-13)(torch.ones(N, 2).double() * v.sign())
+    (gradient,) = torch.autograd.grad((x * v.sign()).sum(), w)
+    i, j = EDGES
+    torch.testing.assert_close(gradient, -2.0 * ((u[i] - u[j]) * (x[i] - x[j])).sum(dim=1).detach())
+
+
+def test_a_solve_costs_no_further_iterations_for_the_weights(monkeypatch):
+    products = []
+    combine = graphs.Laplacian.combine
+    monkeypatch.setattr(graphs.Laplacian, "combine", lambda *a, **k: products.append(0) or combine(*a, **k))
+    counts = {}
+    for form in ("live", "still"):
+        w = weights().requires_grad_(form == "live")
+        operator = graphs.Tikhonov(graphs.from_edges(EDGES, w, N), 2.0, rtol=1e-10)
+        x = signal(N).requires_grad_()
+        products.clear()
+        y = operator(x)
+        forward = len(products)
+        y.sum().backward()
+        counts[form] = forward, len(products) - forward
+    assert counts["live"] == counts["still"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch itself, on its first jvp
+@pytest.mark.parametrize("name", ["tikhonov", "heat", "bank"])
+def test_vmap_and_forward_mode_over_signals_of_filters_with_live_weights(name):
+    apply, stack = FILTERS[name](graphs.from_edges(EDGES, weights(), N)), signal(4, N, 2)
+    torch.testing.assert_close(torch.vmap(apply)(stack), torch.stack([apply(x) for x in stack]))
+    value, moved = torch.func.jvp(apply, (stack[0],), (stack[1],))
+    torch.testing.assert_close(value, apply(stack[0]))
+    torch.testing.assert_close(moved, apply(stack[1]))

@@ -49,6 +49,20 @@ def _bandlimited() -> graphs.BandlimitedProjector:
     return graphs.BandlimitedProjector(graphs.eigenbasis(_matting(), 9))
 
 
+def _tikhonov(gamma: float) -> graphs.Tikhonov:
+    return graphs.Tikhonov(_matting(), gamma, rtol=1e-12)
+
+
+def _per_channel() -> graphs.PerChannel:
+    return graphs.PerChannel([_tikhonov(10.0), _tikhonov(100.0), unroll.SoftThreshold(0.7)])
+
+
+def _channelwise(x: Tensor) -> Tensor:
+    """Return the function of which _per_channel is the prox."""
+    smooth = 5.0 * _matting().quadratic(x[:, :1]) + 50.0 * _matting().quadratic(x[:, 1:2])
+    return smooth.sum() + 0.7 * x[:, 2].abs().sum()
+
+
 IMAGE = (1, 3, 6, 7)
 REAL, COMPLEX = _orthonormal(6, 2), _orthonormal(6, 2, dtype=torch.complex128)
 U9 = graphs.eigenbasis(_matting(), 9).vectors
@@ -151,6 +165,24 @@ CASES: dict[str, Case] = {
         f=lambda x: 50.0 * _matting().quadratic(x - _image()).sum(),
         rtol=1e-7,
     ),
+    "front door, exact": Case(lambda: graphs.Bandlimited(_matting(), 9), IMAGE, set=span(U9)),
+    "front door, chebyshev": Case(lambda: graphs.Bandlimited(_matting(), 9, method="chebyshev", order=20), IMAGE),
+    "per channel": Case(_per_channel, IMAGE, f=_channelwise, rtol=1e-7),
+    "per channel, sets": Case(
+        lambda: graphs.PerChannel([_bandlimited(), unroll.Identity(), _bandlimited()]),
+        IMAGE,
+        set=Set(
+            lambda x: span(U9).contains(x[:, ::2]),
+            lambda z: torch.stack([span(U9).point(z[:, 0]), z[:, 1], span(U9).point(z[:, 2])], dim=1),
+        ),
+    ),
+    "per opponent channel": Case(
+        lambda: graphs.InColourSpace(_per_channel(), graphs.OPPONENT),
+        IMAGE,
+        f=lambda x: _channelwise(graphs.OPPONENT.there(x)),
+        rtol=1e-7,
+    ),
+    "in linear light": Case(lambda: graphs.InColourSpace(_tikhonov(100.0), graphs.LINEAR_LIGHT), IMAGE, rtol=1e-7),
     "composition": Case(lambda: unroll.Compose([unroll.Box(-1.0, 2.0), unroll.Subspace(REAL)])),
     "hypercube": Case(sets.Hypercube, set=Set(lambda x: below(x, 1) and below(-x, 0), torch.sigmoid)),
     "non-negative": Case(sets.NonNegative, set=Set(lambda x: below(-x, 0), torch.abs)),

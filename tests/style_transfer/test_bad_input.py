@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from style_helpers import Program, draw, save_weights
 
-from apps.style_transfer import projectors, transfer
+from apps.style_transfer import transfer
 from apps.style_transfer.checkpoint import read_checkpoint
 from apps.style_transfer.images import to_pil
 from apps.style_transfer.weights import EMBEDDED_VGG
@@ -246,7 +246,7 @@ def test_an_eigenbasis_that_misses_its_tolerance(refused: Callable[..., str], mo
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("the eigenpairs missed their tolerance: residual 1; try a smaller k than 12")
 
-    monkeypatch.setattr(projectors, "eigenbasis", fail)
+    monkeypatch.setattr("graphs._bandlimited.eigenbasis", fail)
     line = refused("--projector", "matting", "--k", "12")
     assert_says(line, "missed their tolerance.*take matting-chebyshev or tikhonov")
 
