@@ -29,7 +29,11 @@ class Box(Projector):
         """Return min(max(v, low), high)."""
         if v.is_complex():
             raise TypeError(f"Box takes real signals, this one is {v.dtype}: pass torch.view_as_real of it")
-        return v.clamp(min=like(self.low, v)).clamp(max=like(self.high, v))
+        low, high = like(self.low, v), like(self.high, v)
+        # Once over the signal where torch has it: for two numbers or two tensors.
+        return (
+            v.clamp(low, high) if isinstance(low, Tensor) is isinstance(high, Tensor) else v.clamp(low).clamp(max=high)
+        )
 
 
 class Subspace(Projector):

@@ -28,7 +28,7 @@ from apps.style_transfer.images import (
 from apps.style_transfer.progress import step_bar
 from apps.style_transfer.projectors import DOMAINS, PHOTO, PROJECTORS, ProjectorOptions
 from apps.style_transfer.report import write_csv, write_html, write_json
-from apps.style_transfer.train import Training, train
+from apps.style_transfer.train import OPTIMISERS, Training, train
 from apps.style_transfer.transfer import SOLVERS, Options, load_vgg, measure, stylize
 
 log = logging.getLogger("apps.style_transfer")
@@ -162,7 +162,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--early", type=float, default=default.early, help="share of the batches that stop before step N; %(default)s")
     add("--hardness", type=float, default=default.hardness, help="0 weighs all pairs alike; %(default)s")
-    add("--rate", type=float, default=default.rate, help="of Adam; %(default)s")
+    add("--rate", type=float, default=default.rate, help="of the optimiser; %(default)s")
+    add("--optimiser", default=default.optimiser, choices=tuple(OPTIMISERS), help="default: %(default)s")
     add(
         "--plain-share",
         type=float,

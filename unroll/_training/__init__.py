@@ -1,0 +1,1 @@
+"""The parts of :func:`unroll.fit`, one idea each."""
