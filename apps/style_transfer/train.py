@@ -54,12 +54,12 @@ class Training:
     :func:`apps.style_transfer.distil.distil`, and the first ``single_steps`` train g_0 alone, as a solver of one step;
     then the others start as its copies.
 
-    Adam, or with ``optimiser="muon"`` :class:`~apps.style_transfer.muon.Muon`; clipping at norm 1, a linear warm-up over
-    50 steps, and a linear decay to zero over the last ``decay`` of the budget, which is ``steps`` or ``minutes`` of
-    training, whichever is given. ``start_from`` begins with given weights, grown where the architecture is larger, see
-    :func:`apps.style_transfer.update.grow`. Muon goes on where Adam stands still: two runs of 70 minutes with Adam, on
-    crops of 224 and 256 pixels, left the mean over 16 held-back pairs at 0.54 of the photographs' loss, where it was;
-    28 minutes with Muon on crops of 128, at a rate of 4e-4, came from 0.538 to 0.525.
+    Adam, or with ``optimiser="muon"`` :class:`~apps.style_transfer.muon.Muon`; clipping at norm 1, a linear warm-up
+    over 50 steps, and a linear decay to zero over the last ``decay`` of the budget, which is ``steps`` or ``minutes``
+    of training, whichever is given. ``start_from`` begins with given weights, grown where the architecture is larger,
+    see :func:`apps.style_transfer.update.grow`. Muon goes on where Adam stands still: two runs of 70 minutes with
+    Adam, on crops of 224 and 256 pixels, left the mean over 16 held-back pairs at 0.54 of the photographs' loss,
+    where it was; 28 minutes with Muon on crops of 128, at a rate of 4e-4, came from 0.538 to 0.525.
 
     Plain gradient steps (see :class:`~apps.style_transfer.update.PlainGradient`) learn at ``plain_share`` of that rate,
     their vectors and scalars at ten times this: they start as the gradient of a good loss, which the full rate destroys
