@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
+import pkgutil
 import re
 import runpy
 import sys
@@ -19,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("**/*.md"))
+GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = CODE.findall(README)
 MATHEMATICS = [
@@ -36,7 +39,20 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_block(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "document"}
-    exec(compile(code, "document", "exec"), names)
+    exec(compile(code, "document", "exec", dont_inherit=True), names)
+    return names
+
+
+def gallery(name: str) -> dict[str, Any]:
+    """Run a script of the gallery, close its figures, and return what it has computed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    (names, drawn) = (runpy.run_path(str(ROOT / "examples" / "gallery" / f"plot_{name}.py")), plt.get_fignums())
+    plt.close("all")
+    assert drawn
     return names
 
 
@@ -154,11 +170,65 @@ def test_example_sampling_bandlimited(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert by_energy[3] < uniform[3] / 2  # 60 nodes drawn
 
 
+def test_example_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    half_way, end, difference = run_example("training", monkeypatch, capsys)
+    assert end < half_way < -10
+    assert difference == 0
+
+
 def test_every_example_is_short_and_tested() -> None:
     scripts = sorted((ROOT / "examples").glob("*.py"))
     tested = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
     assert {script.stem for script in scripts} == tested
-    assert max(len(script.read_text().splitlines()) for script in scripts) < 100
+    assert max(len(script.read_text().splitlines()) for script in scripts + GALLERY) < 100
+
+
+def test_the_gallery_is_what_the_documents_promise() -> None:
+    names = [script.stem.split("_", 2)[2] for script in GALLERY]
+    assert names == [
+        "sparse_recovery",
+        "deblurring",
+        "inpainting",
+        "mri",
+        "tomography",
+        "deep_equilibrium",
+        "plug_and_play",
+        "projector_swapped",
+    ]
+
+
+def test_gallery_mri_finds_the_phantom() -> None:
+    names = gallery("4_mri")
+    worse, better = (float((names[key] - names["phantom"]).norm()) for key in ("zeros", "found"))
+    assert better < 0.1 * worse
+
+
+def test_gallery_inpainting_colours_a_photograph() -> None:
+    names = gallery("3_inpainting")
+    assert bool(names["solution"].status)
+    assert names["error"] < 0.35
+    assert float(names["mask"].mean()) < 0.03
+
+
+def test_gallery_deblurring_is_accelerated() -> None:
+    names = gallery("2_deblurring")
+    plain, accelerated = (solution.trace for solution in names["solved"].values())
+    assert accelerated[-1] > names["psnr"](names["blurred"]) + 2
+    assert accelerated[20] > plain[40]
+
+
+@pytest.mark.parametrize("name", ["unroll", "unroll.sets", "unroll.penalties", "unroll.recipes"])
+def test_docstring_examples_hold(name: str) -> None:
+    package = importlib.import_module(name)
+    modules = [importlib.import_module(f"{name}.{module.name}") for module in pkgutil.iter_modules(package.__path__)]
+    assert sum(doctest.testmod(module).failed for module in [package, *modules]) == 0
+
+
+def test_the_pages_are_all_in_a_table_of_contents() -> None:
+    pages = {str(path.relative_to(ROOT / "docs").with_suffix("")) for path in (ROOT / "docs").glob("**/*.md")}
+    listed = set(re.findall(r"^[\w/]+$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE))
+    listed |= {f"api/{name}" for name in (ROOT / "docs" / "api" / "index.md").read_text().split()}
+    assert pages - {"index"} <= listed
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

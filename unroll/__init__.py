@@ -12,9 +12,11 @@ photorealistic style transfer", arXiv:1806.05285.
 from unroll import penalties, recipes, sets
 from unroll._acceleration import Accelerated, Anderson, Nesterov
 from unroll._adjoint import Adjoint, Backprop, Checkpointed, Truncated
+from unroll._fit import Fitted, fit
 from unroll._implicit import Implicit, JacobianFree
 from unroll._iteration import Iteration, Probe
 from unroll._linear import conjugate_gradient, gmres
+from unroll._linear_map import LeastSquares, LinearMap
 from unroll._loss import Loss, WeightedSum
 from unroll._operator import Compose, Identity, Operator, Projector, ProximalOperator
 from unroll._proximal import Box, SoftThreshold, Subspace
@@ -22,6 +24,9 @@ from unroll._scheme import Backtracking, ForwardBackward, Scheme, Step
 from unroll._solver import Solution, Unrolled
 from unroll._splitting import ADMM, ChambollePock, DouglasRachford, HalfQuadraticSplitting
 from unroll._status import Status, Tolerance
+from unroll._training._loss import Solve, Supervised, Unsupervised
+from unroll._training._progress import Progress
+from unroll._training._schedule import StageWise, Trapezoid
 from unroll._update import GradientStep, LearnedUpdate, PerStep, ProximalStep, Scaled
 
 __all__ = [
@@ -36,6 +41,7 @@ __all__ = [
     "Checkpointed",
     "Compose",
     "DouglasRachford",
+    "Fitted",
     "ForwardBackward",
     "GradientStep",
     "HalfQuadraticSplitting",
@@ -44,11 +50,14 @@ __all__ = [
     "Iteration",
     "JacobianFree",
     "LearnedUpdate",
+    "LeastSquares",
+    "LinearMap",
     "Loss",
     "Nesterov",
     "Operator",
     "PerStep",
     "Probe",
+    "Progress",
     "Projector",
     "ProximalOperator",
     "ProximalStep",
@@ -56,14 +65,20 @@ __all__ = [
     "Scheme",
     "SoftThreshold",
     "Solution",
+    "Solve",
+    "StageWise",
     "Status",
     "Step",
     "Subspace",
+    "Supervised",
     "Tolerance",
+    "Trapezoid",
     "Truncated",
     "Unrolled",
+    "Unsupervised",
     "WeightedSum",
     "conjugate_gradient",
+    "fit",
     "gmres",
     "penalties",
     "recipes",

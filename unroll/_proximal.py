@@ -30,10 +30,9 @@ class Box(Projector):
         if v.is_complex():
             raise TypeError(f"Box takes real signals, this one is {v.dtype}: pass torch.view_as_real of it")
         low, high = like(self.low, v), like(self.high, v)
-        # Once over the signal where torch has it: for two numbers or two tensors.
-        return (
-            v.clamp(low, high) if isinstance(low, Tensor) is isinstance(high, Tensor) else v.clamp(low).clamp(max=high)
-        )
+        if isinstance(low, Tensor) or isinstance(high, Tensor):
+            return v.clamp(min=low).clamp(max=high)
+        return v.clamp(low, high)
 
 
 class Subspace(Projector):

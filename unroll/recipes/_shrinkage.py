@@ -66,7 +66,21 @@ class Shrinkage(LearnedUpdate):
     def forward(self, x: Tensor, data: Tensor, t: int) -> Tensor:
         """Return g(x); data is y."""
         v = x - self.step_size * ((x @ self.matrix.mT - data) @ self.weights)
-        return x - shrink(v, self.threshold, self.selection, t)
+        return x - shrink(v, self.level(x), self.selection, t)
+
+    def level(self, x: Tensor) -> float | Tensor:
+        """Return theta."""
+        return self.threshold
+
+
+class AdaptiveShrinkage(Shrinkage):
+    """The same with a theta for each entry, theta / (1 + |x_i| / scale): what is large already is hardly shrunk."""
+
+    scale: float = 0.1
+
+    def level(self, x: Tensor) -> Tensor:
+        """Return theta / (1 + |x| / scale)."""
+        return self.threshold / (1 + x.abs() / self.scale)
 
 
 class SharedShrinkage(LearnedUpdate):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +49,18 @@ class SparseRecovery:
         deviation = (self.n * self.density / self.m * 10 ** (-self.snr_db / 10)) ** 0.5
         noise = deviation * torch.randn(size, self.m, generator=generator, dtype=torch.float32)
         return x, x @ self.matrix.mT + noise
+
+    def batches(self, size: int, seed: int = 0) -> Callable[[Any], tuple[Tensor, Tensor, Tensor]]:
+        """Return the data of :func:`unroll.fit`: at -> (x0 = 0, y, x), drawn anew at every step of the training.
+
+        The batch is a function of ``seed`` and ``at.step`` alone, so that a training that is resumed sees the same.
+        """
+
+        def draw(at: Any) -> tuple[Tensor, Tensor, Tensor]:
+            x, y = self.batch(size, torch.Generator().manual_seed(1_000_003 * seed + at.step))
+            return torch.zeros_like(x), y, x
+
+        return draw
 
     @staticmethod
     def nmse_db(x_hat: Tensor, x: Tensor) -> float:
