@@ -62,7 +62,7 @@ def eigenbasis(
     small s > 0, factored once: by nested dissection where the nodes are a grid with a short stencil
     (:func:`graphs.matting`, :func:`graphs.grid`), by SuperLU on other graphs. It stops at ``tol`` and not at the last
     digit, and works on 16 vectors at a time, at the speed of matrix products. Against scipy's ``eigsh`` with ``sigma``
-    and its defaults, on one core in one process: 7 to 9 times as fast for k = 200 and a matting Laplacian of 256 x 256
+    and its defaults, in one process: 4 (two threads) to 9 times (one) as fast for k = 200 and matting of 256 x 256
     pixels (4 times as fast as ``eigsh`` with SuperLU in a better ordering), 3 times for k = 100 and 10^4 pixels, 1.2 to
     2.7 times for k = 100 and 10^4 points with 8 neighbours in 2 to 5 dimensions. Spaces grown from a block may pass by
     copies of a multiple eigenvalue, so that fresh random vectors look for any that were missed, before it returns.
