@@ -4,7 +4,7 @@ Plug-and-play: a denoiser for a prior
 
 A small network learns to take noise off crops of one photograph. Put where a proximal operator belongs, it fills in
 another photograph of which three pixels in four are missing: nothing is retrained, and the network has never seen a
-missing pixel.
+missing pixel. It starts from the result of total variation, and its settings were chosen on this photograph.
 """
 
 import matplotlib.pyplot as plt
