@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bars import AT_LEAST, AT_MOST, Bar, report
 from scipy import sparse
 from scipy.sparse import linalg
 from torch import Tensor
@@ -258,8 +258,7 @@ def photo_2mp_memory(b: Bench) -> float:
         return _printed(_PHOTO, "-c", str(b.path), "-s", str(EXAMPLE_STYLE), *options)
 
 
-AT_LEAST, AT_MOST = ">=", "<="
-BARS: dict[str, tuple[Callable[[Bench], float], str, float]] = {
+BARS: dict[str, Bar[Bench]] = {
     "matting_build_512": (matting_build_512, AT_MOST, 1.0),
     "matvec_1024_vs_csr": (matvec_1024_vs_csr, AT_LEAST, 10),
     "matvec_1024_vs_copy": (matvec_1024_vs_copy, AT_MOST, 3),
@@ -281,16 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", choices=list(BARS), default=list(BARS), metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
-    bench = Bench(options.photo, options.repeats)
-    rows = []
-    for name in options.only:
-        measure, sense, bar = BARS[name]
-        value = measure(bench)
-        holds = value >= bar if sense == AT_LEAST else value <= bar
-        rows.append({"name": name, "value": round(value, 4), "bar": bar, "holds": holds})
-        sys.stderr.write(f"{name:30s} {value:10.3f}  {sense} {bar:<6g} {'holds' if holds else 'MISSED'}\n")
-        sys.stderr.flush()
-    sys.stdout.write(json.dumps({"bars": rows}) + "\n")
+    report(BARS, options.only, Bench(options.photo, options.repeats))
 
 
 if __name__ == "__main__":

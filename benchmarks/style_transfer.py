@@ -22,25 +22,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from scipy import ndimage
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from apps.style_transfer import PHOTO, VGG19, Options, ProjectorOptions, Result, measure, read_image, resize, stylize
 from apps.style_transfer.data import list_images
+from apps.style_transfer.metrics import edge_ssim, matting_energy
 from apps.style_transfer.sheet import contact_sheet
 from graphs import Laplacian, matting
-
-
-def edges(image: Tensor) -> np.ndarray:
-    grey = image[0].mean(0).double().numpy()
-    return np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)) / 4
-
-
-def edge_ssim(x: Tensor, content: Tensor) -> float:
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    return float(structural_similarity(edges(x), edges(content), **options))
 
 
 def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian: Laplacian) -> dict[str, float]:
@@ -50,7 +38,7 @@ def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian:
         "total_ratio": losses.total[1] / losses.total[0],
         "style_cut": 1 - losses.style[1] / losses.style[0],
         "edge_ssim": edge_ssim(image, content),
-        "matting_energy": float(laplacian.quadratic(image)) / laplacian.n,
+        "matting_energy": matting_energy(image, laplacian),
         "seconds": result.seconds,
         "total": losses.total[1],
     }

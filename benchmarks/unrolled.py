@@ -15,7 +15,7 @@ freed, so that their peak counts tensors that are long gone.
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
 import statistics
 import subprocess
@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from bars import AT_LEAST, AT_MOST, Bar, report
 from torch import Tensor
 
 import unroll
@@ -78,27 +79,39 @@ def trained(b: Bench, recipe: Callable[..., unroll.Unrolled], lr: float, *, grow
     torch.manual_seed(b.seed)
     problem = recipes.SparseRecovery()
     generator = torch.Generator().manual_seed(b.seed)
-    began, limit = time.perf_counter(), 60 * b.minutes
+    began = time.perf_counter()
     solver = recipe(problem.matrix, STEPS, selection=recipes.Selection())
     if not grow:
         greedily(solver, problem, generator)
-    optimiser = torch.optim.Adam(solver.parameters(), lr=lr, betas=(0.9, 0.99))
-    step = 0
-    while (share := (time.perf_counter() - began) / limit) < 1:
-        optimiser.param_groups[0]["lr"] = lr * min(1, (1 - share) / 0.6, (step + 1) / 20)
+    limit = max(1.0, 60 * b.minutes - (time.perf_counter() - began))
+
+    def batch(at: unroll.Progress) -> tuple[Tensor, Tensor, Tensor, int]:
         x, y = problem.batch(256, generator)
-        optimiser.zero_grad()
         # One step more at a time, in the first two fifths: a long solver that knows nothing has no use for its end.
-        steps = min(STEPS, 2 + int(STEPS * share / 0.4)) if grow else STEPS
-        (solver(torch.zeros_like(x), y, steps=steps).x - x).square().sum(-1).mean().log().backward()
-        torch.nn.utils.clip_grad_norm_(solver.parameters(), 1.0)
-        optimiser.step()
-        step += 1
+        return torch.zeros_like(x), y, x, min(STEPS, 2 + int(STEPS * at.share / 0.4)) if grow else STEPS
+
+    def error(solve: unroll.Solve, batch: tuple[Tensor, Tensor, Tensor, int]) -> Tensor:
+        x0, y, x, steps = batch
+        return (solve(x0, y, steps=steps).x - x).square().sum(-1).mean().log()
+
+    fitted = unroll.fit(
+        solver,
+        error,
+        batch,
+        seconds=limit,
+        optimizer=functools.partial(torch.optim.Adam, betas=(0.9, 0.99)),
+        lr=lr,
+        schedule=lambda at: min(1, (1 - at.share) / 0.6, (at.step + 1) / 20),
+        clip=1.0,
+        bar=False,
+    )
     x, y = problem.batch(10_000, torch.Generator().manual_seed(b.seed + 1_000_003))
     with torch.no_grad():
-        error = problem.nmse_db(solver(torch.zeros_like(x), y).x, x)
-    sys.stderr.write(f"  {recipe.__name__}, seed {b.seed}: {step} steps in {time.perf_counter() - began:.0f} s\n")
-    return error
+        nmse = problem.nmse_db(solver(torch.zeros_like(x), y).x, x)
+    sys.stderr.write(
+        f"  {recipe.__name__}, seed {b.seed}: {fitted.step} steps in {time.perf_counter() - began:.0f} s\n"
+    )
+    return nmse
 
 
 def alista_nmse(b: Bench) -> float:
@@ -284,8 +297,7 @@ def projections_vs_jaxopt(b: Bench) -> float:
     return statistics.median(found)
 
 
-AT_LEAST, AT_MOST = ">=", "<="
-BARS: dict[str, tuple[Callable[[Bench], float], str, float]] = {
+BARS: dict[str, Bar[Bench]] = {
     "alista_nmse": (alista_nmse, AT_MOST, -39.0),
     "alista_at_nmse": (alista_at_nmse, AT_MOST, -41.9),
     "na_alista_nmse": (na_alista_nmse, AT_MOST, -42.2),
@@ -306,23 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the signals, in training and after")
     parser.add_argument("--minutes", type=float, default=4.5, help="of training, for each recipe")
     options = parser.parse_args(arguments)
-    bench = Bench(options.repeats, options.seed, options.minutes)
-    rows = []
-    for name in options.only:
-        measure, sense, bar = BARS[name]
-        row: dict[str, object] = {"name": name, "value": None, "bar": bar, "holds": False}
-        try:
-            value = measure(bench)
-        except ImportError as error:
-            row["note"] = f"not installed: {error.name}"
-            sys.stderr.write(f"{name:24s}       none  {sense} {bar:<6g} {row['note']}\n")
-        else:
-            holds = value >= bar if sense == AT_LEAST else value <= bar
-            row |= {"value": round(value, 4), "holds": holds}
-            sys.stderr.write(f"{name:24s} {value:10.3f}  {sense} {bar:<6g} {'holds' if holds else 'MISSED'}\n")
-        sys.stderr.flush()
-        rows.append(row)
-    sys.stdout.write(json.dumps({"bars": rows}) + "\n")
+    report(BARS, options.only, Bench(options.repeats, options.seed, options.minutes))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -182,7 +182,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     default = Evaluation(Path(), Path(), Path("out/evaluation"))
-    parser.set_defaults(run=_evaluate)
+    # What stands in the loop is that of each method.
+    parser.set_defaults(run=_evaluate, photo=False, projector=None)
     add = parser.add_argument
     add("--contents", type=Path, required=True, help="folder of photographs")
     add("--styles", type=Path, required=True, help="folder of pictures whose style they take")
@@ -229,30 +230,20 @@ def _device(name: str) -> torch.device:
 
 
 def _constraint(options: argparse.Namespace) -> ProjectorOptions:
-    preset = PHOTO if getattr(options, "photo", False) else ProjectorOptions()
-    given = {"name": getattr(options, "projector", None), "k": options.k, "gamma": options.gamma}
+    preset = PHOTO if options.photo else ProjectorOptions()
+    given = {"name": options.projector, "k": options.k, "gamma": options.gamma}
     given |= {"order": options.order, "domain": options.domain}
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
-def _options(options: argparse.Namespace, solver: str, constraint: ProjectorOptions) -> Options:
-    return Options(
-        solver=solver,
-        projector=constraint,
-        steps=options.steps,
-        refine=options.refine,
-        alpha=options.alpha,
-        content_weight=options.content_weight,
-        style_weight=options.style_weight,
-        photo_weight=options.photo_weight,
-        weights=options.weights,
-        vgg=options.vgg,
-    )
+def _given(options: argparse.Namespace, kind: type[Training] | type[Options] | type[Evaluation]) -> dict[str, Any]:
+    """Return the options of a command line that are fields of such a record."""
+    return {name: value for name, value in vars(options).items() if name in kind.__dataclass_fields__}
 
 
 def _stylize(options: argparse.Namespace) -> None:
     device = _device(options.device)
-    choice = _options(options, options.solver, _constraint(options))
+    choice = Options(**{**_given(options, Options), "projector": _constraint(options)})
     output = options.output or Path(f"{options.content.stem}_stylized_{options.style.stem}.png")
     check_output(output)
     photograph, painting = read_image(options.content), read_image(options.style)
@@ -285,9 +276,8 @@ def _stylize(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    fields = {name: value for name, value in vars(options).items() if name in Training.__dataclass_fields__}
-    fields |= {"photos": tuple(options.photos), "paintings": tuple(options.paintings)}
-    weights = train(Training(**{**fields, "device": str(_device(options.device))}))
+    fields = {"photos": tuple(options.photos), "paintings": tuple(options.paintings)}
+    weights = train(Training(**{**_given(options, Training), **fields, "device": str(_device(options.device))}))
     log.info("weights: %s", weights)
 
 
@@ -295,21 +285,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     for path in (options.json, options.csv, options.html):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise ValueError(f"{path} cannot be written: give a file name in a folder that exists")
-    evaluation = Evaluation(
-        options.contents,
-        options.styles,
-        options.work,
-        pairs=options.pairs,
-        methods=methods_of(options.solvers, options.projectors, _constraint(options)),
-        options=_options(options, "learned", ProjectorOptions()),
-        size=options.size,
-        count=options.count,
-        held_back=options.held_back,
-        cold=options.cold,
-        gatys=options.gatys,
-        seed=options.seed,
-        device=str(_device(options.device)),
-    )
+    fields = {
+        "methods": methods_of(options.solvers, options.projectors, _constraint(options)),
+        "options": Options(**{**_given(options, Options), "projector": ProjectorOptions()}),
+        "device": str(_device(options.device)),
+    }
+    evaluation = Evaluation(**{**_given(options, Evaluation), **fields})
     rows = evaluate(evaluation)
     if options.json:
         write_json(options.json, rows)

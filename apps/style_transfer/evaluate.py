@@ -27,6 +27,7 @@ from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_t
 from apps.style_transfer.metrics import edge_ssim, matting_energy, psnr
 from apps.style_transfer.peak import peak_memory
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
+from apps.style_transfer.solvers import LBFGS, StyleSolver
 from apps.style_transfer.transfer import Options, build_solver, load_vgg
 from apps.style_transfer.vgg import VGG19
 from graphs import Laplacian, matting
@@ -138,7 +139,7 @@ def evaluate(evaluation: Evaluation) -> list[Row]:
                 key = run.key(content, style, method)
                 if key not in done:
                     cold = evaluation.cold and (content, style) == pairs[0]
-                    row = {"key": key, **run.row(content, style, method, cold=cold)}
+                    row = run.row(key, content, style, method, cold=cold)
                     # One write a row: a line is whole or the last one.
                     lines.write(json.dumps(row) + "\n")
                     lines.flush()
@@ -185,6 +186,8 @@ class _Run:
         self.evaluation = evaluation
         self.device = torch.device(evaluation.device)
         self.weights = hashlib.sha256(evaluation.options.weights.read_bytes()).hexdigest()[:16]
+        self.vgg = load_vgg(evaluation.options.vgg, self.device)
+        self.solvers: dict[Method, StyleSolver] = {}
         self.pair: _Pair | None = None
         self.warm: set[object] = set()
 
@@ -197,13 +200,13 @@ class _Run:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
         return f"{content.stem}_{style.stem}_{method_name(method)}_{digest}".replace(" ", "-")
 
-    def row(self, content: Path, style: Path, method: Method, *, cold: bool) -> Row:
+    def row(self, key: str, content: Path, style: Path, method: Method, *, cold: bool) -> Row:
         """Return the figures of one result, its picture saved; with ``cold``, the time of the whole program too."""
         e = self.evaluation
         if self.pair is None or self.pair.paths != (content, style):
-            self.pair = _Pair(content, style, e, self.device)
+            self.pair = _Pair(content, style, e, self.vgg, self.device)
         pair = self.pair
-        picture = e.work / f"{self.key(content, style, method)}.png"
+        picture = e.work / f"{key}.png"
         x, seconds, memory = self._solve(pair, method)
         write_image(picture, Picture(x))
         measured = read_image(picture).rgb.to(self.device)
@@ -211,6 +214,7 @@ class _Run:
         total = content_loss + 1e-4 * style_loss
         reached = pair.iterations(total)
         return {
+            "key": key,
             "method": method_name(method),
             "content": str(content),
             "style": str(style),
@@ -246,7 +250,9 @@ class _Run:
 
     def _solve(self, pair: _Pair, method: Method) -> tuple[Tensor, float, float | None]:
         options = replace(self.evaluation.options, solver=method[0], projector=method[1])
-        solver = build_solver(options, self.device)
+        if method not in self.solvers:
+            self.solvers[method] = build_solver(options, self.device)
+        solver = self.solvers[method]
         style = solver.encode(pair.style)
 
         def call(steps: int | None) -> Tensor:
@@ -271,7 +277,7 @@ class _Run:
 class _Pair:
     """A photograph and a style at the evaluated size, and what L-BFGS does on them."""
 
-    def __init__(self, content: Path, style: Path, evaluation: Evaluation, device: torch.device) -> None:
+    def __init__(self, content: Path, style: Path, evaluation: Evaluation, vgg: VGG19, device: torch.device) -> None:
         self.paths = content, style
         photograph = read_image(content).rgb
         size = evaluation.size or max(photograph.shape[-2:])
@@ -283,7 +289,7 @@ class _Pair:
                 f"{VGG19.smallest_side} or more"
             )
         self.laplacian: Laplacian = matting(self.content).to(device)
-        self.vgg = load_vgg(evaluation.options.vgg, device)
+        self.vgg = vgg
         self.targets: Targets = encode_targets(self.vgg, self.content, self.style)
         content_loss, style_loss = self.losses(self.content)
         self.before = style_loss, content_loss + 1e-4 * style_loss
@@ -310,7 +316,7 @@ class _Pair:
         return float(self.limit + 1)
 
     def _run_gatys(self) -> None:
-        solver = build_solver(Options("gatys"), self.content.device)
+        solver = LBFGS(self.vgg)
         objective = reference_objective(self.vgg)
         style = solver.encode(self.style)
         # Timed without the probe, which costs an evaluation more than the iteration has.

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from apps.style_transfer.files import replacing
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 SMALLEST_SIDE = 16
 
@@ -125,15 +127,10 @@ def write_image(path: Path, picture: Picture) -> None:
         options |= {"quality": 95, "subsampling": 0}
     elif suffix == ".webp":
         options |= {"quality": 95}
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=suffix)
-    os.close(handle)
     try:
-        image.save(beside, **options)  # type: ignore[arg-type]
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        with replacing(path, suffix=suffix) as beside:
+            image.save(beside, **options)  # type: ignore[arg-type]
     except OSError as error:
         raise ImageError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
         ) from None
-    finally:
-        Path(beside).unlink(missing_ok=True)

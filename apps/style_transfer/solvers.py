@@ -6,9 +6,10 @@ and returns an :class:`unroll.Solution`: the picture, not clipped, and what ``pr
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +35,23 @@ Luan et al.'s published outputs lie at 1.2e-3.
 """
 
 
-class StyleSolver(Protocol):
+class Call(NamedTuple):
+    """What a call of a solver asks for: P, N, what looks inside, and x_0."""
+
+    projector: Operator | None
+    steps: int
+    probe: Probe | None
+    start: Tensor
+
+
+class StyleSolver(ABC):
     """What a solver of style transfer is; ``default_steps`` is the N of a call that does not say."""
 
     default_steps: int
 
+    @abstractmethod
     def encode(self, style: Tensor) -> Any:
         """Return what the solver needs of a style image (1, 3, H', W') in [0, 1]: for any number of photographs."""
-        ...
 
     def __call__(
         self,
@@ -57,10 +67,15 @@ class StyleSolver(Protocol):
 
         ``start`` is x_0, of the content's shape; None is the content itself.
         """
-        ...
+        count, x = self.default_steps if steps is None else steps, content if start is None else start
+        return self.solve(content, style, Call(projector, count, probe, x))
+
+    @abstractmethod
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
+        """Run the steps of a call."""
 
 
-class Encoded:
+class Encoded(StyleSolver):
     """X <- P[X - alpha g_t(X)] from X_c, where g_t knows of the style what ``encode`` makes of it, once."""
 
     def __init__(self, solver: Unrolled, encode: Callable[[Tensor], Any], *, alpha: float = 1.0) -> None:
@@ -74,19 +89,9 @@ class Encoded:
         return self._encode(style)
 
     @torch.no_grad()
-    def __call__(
-        self,
-        content: Tensor,
-        style: Any,
-        *,
-        projector: Operator | None = None,
-        steps: int | None = None,
-        probe: Probe | None = None,
-        start: Tensor | None = None,
-    ) -> Solution:
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the N steps."""
-        x = content if start is None else start
-        return self.unrolled(x, style, projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
+        return self.unrolled(call.start, style, projector=call.projector, steps=call.steps, probe=call.probe)  # type: ignore[no-any-return]
 
 
 class Learned(Encoded):
@@ -98,7 +103,7 @@ class Learned(Encoded):
         super().__init__(solver, solver.update.encode, alpha=alpha)
 
 
-class Refined:
+class Refined(StyleSolver):
     """K steps of one solver, ``exact``, from the result of another: quality on demand, in proportion to the time.
 
     ``steps`` and ``projector`` of a call go to the first one, and the projector to both; the trace is that of the one
@@ -113,26 +118,17 @@ class Refined:
         """Return what either solver makes of the style."""
         return self.first.encode(style), self.exact.encode(style)
 
-    def __call__(
-        self,
-        content: Tensor,
-        style: Any,
-        *,
-        projector: Operator | None = None,
-        steps: int | None = None,
-        probe: Probe | None = None,
-        start: Tensor | None = None,
-    ) -> Solution:
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the one, then K steps of the other."""
-        count = self.default_steps if steps is None else steps
-        before = self.first(content, style[0], projector=projector, steps=count, probe=probe, start=start)
+        probe, count = call.probe, call.steps
         onward = None if probe is None else lambda x, t: probe(x, count + t)
-        after = self.exact(content, style[1], projector=projector, steps=self.more, probe=onward, start=before.x)
+        before = self.first.solve(content, style[0], call)
+        after = self.exact.solve(content, style[1], Call(call.projector, self.more, onward, before.x))
         # The first of the second trace is the last of the first.
         return Solution(after.x, before.trace + after.trace[1:])
 
 
-class _Exact:
+class _Exact(StyleSolver):
     """What the exact solvers share: the trunk, and the Grams of a style as what they need of it."""
 
     default_steps = 50
@@ -171,22 +167,12 @@ class Descent(_Exact):
         self.step_size = alpha * step_size
 
     @torch.no_grad()
-    def __call__(
-        self,
-        content: Tensor,
-        style: Any,
-        *,
-        projector: Operator | None = None,
-        steps: int | None = None,
-        probe: Probe | None = None,
-        start: Tensor | None = None,
-    ) -> Solution:
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the gradient steps."""
         targets = self._targets(content, style)
         update = GradientStep(self.objective, self.step_size * content.shape[-2] * content.shape[-1])
         solver = Unrolled(update, steps=self.default_steps)
-        x = content if start is None else start
-        return solver(x, targets, projector=projector, steps=steps, probe=probe)  # type: ignore[no-any-return]
+        return solver(call.start, targets, projector=call.projector, steps=call.steps, probe=call.probe)  # type: ignore[no-any-return]
 
 
 class LBFGS(_Exact):
@@ -214,23 +200,15 @@ class LBFGS(_Exact):
             self.objective = self.objective + photo_weight * PhotorealismLoss()
         self.alpha = alpha
 
-    def __call__(
-        self,
-        content: Tensor,
-        style: Any,
-        *,
-        projector: Operator | None = None,
-        steps: int | None = None,
-        probe: Probe | None = None,
-        start: Tensor | None = None,
-    ) -> Solution:
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the iterations."""
         laplacian = matting(content).to(content.device) if self.photo_weight else None
         targets = self._targets(content, style, laplacian)
-        x = (content if start is None else start).detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        x = call.start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         optimiser = torch.optim.LBFGS([x], lr=self.alpha, max_iter=1, history_size=20)
+        projector, probe = call.projector, call.probe
         trace: list[Any] = [] if probe is None else [probe(x.detach().clone(), 0)]
-        for t in range(self.default_steps if steps is None else steps):
+        for t in range(call.steps):
             optimiser.step(partial(self._evaluate, x, targets))  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 if projector is not None:
