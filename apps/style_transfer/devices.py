@@ -1,0 +1,15 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name, "auto" the fastest that is there; ValueError where there is none."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+    if not available[name]:
+        raise ValueError(f"there is no {name} device here: leave --device out, or say --device cpu")
+    return torch.device(name)
