@@ -13,7 +13,7 @@ from apps.style_transfer.colour import COLOUR_TRANSFERS
 from apps.style_transfer.images import resize
 from apps.style_transfer.losses import encode_targets
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
-from apps.style_transfer.solvers import LBFGS
+from apps.style_transfer.solvers import LBFGS, STEP_SIZE
 from apps.style_transfer.transfer import SOLVERS, Options, Result, measure, stylize
 from apps.style_transfer.vgg import VGG19
 from graphs import matting
@@ -284,12 +284,23 @@ def test_refining_is_lbfgs_from_where_the_solver_ends(
     result = stylize(photo, painting, Options(solver, refine=3, weights=weights))
     first = stylize(photo, painting, Options(solver, weights=weights))
     style = resize(painting, max(photo.shape[-2:]))
-    exact = LBFGS(vgg)
+    exact = LBFGS(vgg, first_step=STEP_SIZE)
     onward = exact(photo, exact.encode(style), steps=3, start=first.iterates[-1], probe=lambda x, t: x)
     assert len(result.iterates) == len(first.iterates) + 3
     for found, expected in zip(result.iterates, (*first.iterates, *onward.trace[1:]), strict=True):
         torch.testing.assert_close(found, expected)
     assert total(vgg, result.iterates[-1], photo, style) < total(vgg, first.iterates[-1], photo, style)
+
+
+def test_first_step_of_lbfgs_is_a_gradient_step_of_the_length_asked_for(
+    vgg: VGG19, photo: Tensor, painting: Tensor
+) -> None:
+    style = resize(painting, max(photo.shape[-2:]))
+    for alpha in (1.0, 0.5):
+        quasi, gradient = LBFGS(vgg, alpha=alpha, first_step=STEP_SIZE), Descent(vgg, alpha=alpha)
+        found, expected = (solver(photo, solver.encode(style), steps=1).x for solver in (quasi, gradient))
+        torch.testing.assert_close(found - photo, expected - photo, atol=1e-6, rtol=1e-3)
+        assert float((expected - photo).abs().max()) > 1e-3
 
 
 def test_refining_with_a_projector_is_projected_descent(
