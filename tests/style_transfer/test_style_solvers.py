@@ -13,7 +13,7 @@ from apps.style_transfer.colour import COLOUR_TRANSFERS
 from apps.style_transfer.images import resize
 from apps.style_transfer.losses import encode_targets
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
-from apps.style_transfer.solvers import LBFGS, STEP_SIZE
+from apps.style_transfer.solvers import LBFGS, STEP_SIZE, Descent
 from apps.style_transfer.transfer import SOLVERS, Options, Result, measure, stylize
 from apps.style_transfer.vgg import VGG19
 from graphs import matting
