@@ -13,15 +13,18 @@ Bar = tuple[Callable[[Bench], float], str, float]
 
 
 def report(bars: Mapping[str, Bar[Bench]], names: Iterable[str], bench: Bench) -> None:
-    """Measure the bars of these names: a readable table on standard error, the JSON on standard output."""
+    """Measure the bars of these names: a readable table on standard error, the JSON on standard output.
+
+    One that could not be measured has the value null and a "note", and the others go on.
+    """
     rows = []
     for name in names:
         measure, sense, bar = bars[name]
         row: dict[str, object] = {"name": name, "value": None, "bar": bar, "holds": False}
         try:
             value = measure(bench)
-        except ImportError as error:
-            row["note"] = f"not installed: {error.name}"
+        except Exception as error:
+            row["note"] = " ".join(f"{type(error).__name__}: {error}".split())
             sys.stderr.write(f"{name:30s}       none  {sense} {bar:<6g} {row['note']}\n")
         else:
             holds = value >= bar if sense == AT_LEAST else value <= bar

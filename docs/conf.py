@@ -26,6 +26,7 @@ html_title = "unroll"
 html_static_path = ["_static"]
 html_css_files = ["plain.css"]
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 
 myst_heading_anchors = 3
@@ -45,6 +46,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "download_all_examples": False,
     "show_signature": False,
+    "capture_repr": (),
     "show_memory": False,
     "min_reported_time": 3600,
     "abort_on_example_error": True,

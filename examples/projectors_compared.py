@@ -1,10 +1,12 @@
-"""The same change of a photograph through each projector: a painting's strokes, and noise.
+"""The same change of a photograph through each projector, in two domains: a painting's strokes, and noise.
 
-What is projected is the difference from the photograph. Part of the change follows the photograph's own structure and
-may stay; part does not, and would spoil it. Every projector keeps the first and drops the second, by its own rule.
+Part of a change follows the photograph's own structure and may stay; part does not, and would spoil it. Every projector
+keeps the first and drops the second, by its own rule. Projecting the difference from the photograph keeps all of the
+photograph's detail; projecting the image itself keeps only what lies in the band, though that is most of a photograph.
 """
 
 import argparse
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from graphs import (
     Around,
     BandlimitedProjector,
     ChebyshevLowPass,
+    CoarseLowPass,
+    CoarseTikhonov,
     GuidedFilter,
     SpectralFilter,
     Tikhonov,
@@ -22,6 +26,13 @@ from graphs import (
     matting,
     smoothing_step,
 )
+
+
+def draw(row, images, titles):
+    for axes, image, title in zip_longest(row, images, titles, fillvalue=""):
+        axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
 
 
 def main(out):
@@ -34,32 +45,30 @@ def main(out):
     projectors = {
         "BandlimitedProjector\nk = 200": BandlimitedProjector(eigenbasis(laplacian, 200)),
         "ChebyshevLowPass\nk = 200": ChebyshevLowPass(laplacian, k=200),
+        "CoarseLowPass\nk = 200": CoarseLowPass(laplacian, 200),
         "Tikhonov\ngamma = 1000": Tikhonov(laplacian, 1000),
+        "CoarseTikhonov\ngamma = 1000": CoarseTikhonov(laplacian, 1000),
         "SpectralFilter.heat\nscale = 3000": SpectralFilter.heat(laplacian, 3000),
         "smoothing_step\nalpha = 0.999": smoothing_step(laplacian, 0.999),
         "GuidedFilter\nradius = 8, eps = 1e-4": GuidedFilter(photo, 8, 1e-4),
     }
-    figure = Figure(figsize=(16, 7), layout="constrained")
-    rows = figure.subplots(4, 2 + len(projectors))
-    energies = {}
-    for (name, x), pair in zip(changed.items(), (rows[:2], rows[2:]), strict=True):
-        results = {f"{name}\n(what goes in)": x}
-        results |= {title: Around(projector, photo)(x) for title, projector in projectors.items()}
-        for axes, (title, y) in zip(pair[0], {"photograph\n": photo, **results}.items(), strict=True):
-            axes.imshow(y[0].permute(1, 2, 0).clamp(0, 1).numpy())
-            axes.set_title(title, fontsize=10)
-        for axes, y in zip(pair[1][1:], results.values(), strict=True):
-            axes.imshow((0.5 + 1.5 * (y - photo)[0]).permute(1, 2, 0).clamp(0, 1).numpy())
-        pair[1][0].text(
-            0.5, 0.5, "the difference\nfrom the photograph\n(times 1.5, grey is 0)", ha="center", va="center"
-        )
-        energies[name] = {
-            title.split("\n")[0]: (y - photo).square().mean().sqrt().item() for title, y in results.items()
-        }
-    for axes in rows.ravel():
-        axes.set_axis_off()
-    figure.savefig(out / "projectors_compared.png", dpi=100)
-    return energies
+    domains = {
+        "difference": {title: Around(projector, photo) for title, projector in projectors.items()},
+        "image": projectors,
+    }
+    figure = Figure(figsize=(17, 9), layout="constrained")
+    rows = iter(figure.subplots(6, 1 + len(projectors)))
+    found = {}
+    for change, x in changed.items():
+        for domain, operators in domains.items():
+            results = {"what goes in": x, **{title: operator(x) for title, operator in operators.items()}}
+            found |= {(change, domain, title.split("\n")[0]): y for title, y in results.items()}
+            if domain == "difference":
+                draw(next(rows), [y[0] for y in results.values()], [change, *projectors])
+            scaled = [0.5 + 1.5 * (y - photo)[0] for y in results.values()]
+            draw(next(rows), scaled, [f"the {domain} projected:\nwhat is left, times 1.5"])
+    figure.savefig(out / "projectors_compared.png", dpi=90)
+    return {", ".join(names): (y - photo).square().mean().sqrt().item() for names, y in found.items()}
 
 
 if __name__ == "__main__":
@@ -67,6 +76,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out/examples"), help="folder for the picture")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
-    for change, left in main(folder).items():
-        for name, rms in left.items():
-            print(f"{change}, {name}: {rms:.4f} root mean square difference from the photograph")
+    for name, rms in main(folder).items():
+        print(f"{name}: {rms:.4f} root mean square difference from the photograph")

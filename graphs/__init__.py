@@ -10,6 +10,7 @@ without computing them. The projectors are ``unroll`` operators:
 - :class:`BandlimitedProjector`: exact, of eigenvectors;
 - :class:`ChebyshevLowPass`: nearly that, by matvecs alone;
 - :class:`Tikhonov`: (I + gamma L)^-1, the prox of the smoothness gamma/2 Tr(X^T L X);
+- :class:`DirichletBall`: onto the signals of at most so much of that smoothness, by the gamma that it takes;
 - :class:`CoarseLowPass`, :class:`CoarseTikhonov`: both for large images, by local models affine in the image;
 - :class:`SpectralFilter`: any function of L, h(L), by a polynomial; :class:`FilterBank`: several at once, and back;
 - :class:`GuidedFilter`: the local stand-in for the matting Laplacian's low-pass;
@@ -24,6 +25,7 @@ from graphs._bandlimited import Bandlimited
 from graphs._colours import LINEAR_LIGHT, OPPONENT, ColourSpace, InColourSpace, PerChannel
 from graphs._convert import from_adjacency, from_edges, from_networkx, from_pygsp, from_scipy
 from graphs._density import SpectralDensity, spectral_density
+from graphs._dirichlet import DirichletBall
 from graphs._filterbank import FilterBank
 from graphs._filters import SpectralFilter
 from graphs._galerkin import CoarseLowPass, CoarseTikhonov
@@ -47,6 +49,7 @@ __all__ = [
     "CoarseLowPass",
     "CoarseTikhonov",
     "ColourSpace",
+    "DirichletBall",
     "EigenCount",
     "Eigenbasis",
     "FilterBank",

@@ -87,7 +87,7 @@ class Bandlimited(ProximalOperator):
     def distance(self, v: Tensor) -> float:
         """Return the relative error for v, ||P v - Q v|| / ||Q v||, by a finer polynomial Q; 1e-6 at most where exact.
 
-        Cost: a call of :class:`ChebyshevLowPass` at 4 (coarse) or 16 times (chebyshev) its default order, unless exact.
+        Cost: unless exact, a call of :class:`ChebyshevLowPass` at 16 times its default order.
         """
         return 1e-6 if isinstance(self.operator, BandlimitedProjector) else self.operator.distance(v)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import torch
 from scipy import sparse
 from scipy.linalg import lapack
 
@@ -110,10 +112,13 @@ class Dissection:
 
     def solve(self, b: FloatArray) -> FloatArray:
         """Return A^-1 b for b (n, p)."""
-        x = b[self.order][None]
-        _substitute(1, self._bounds, self._tails, self._rows, self._places, self._entries, x)
+        n, p = b.shape
+        # A panel of columns for each thread, four at least: each reads the whole factor.
+        panels = math.gcd(p, 2 ** int(math.log2(min(torch.get_num_threads(), max(p // 4, 1)))))
+        x = np.ascontiguousarray(b[self.order].reshape(n, panels, p // panels).transpose(1, 0, 2))
+        _substitute(panels, self._bounds, self._tails, self._rows, self._places, self._entries, x)
         solution = np.empty_like(b)
-        solution[self.order] = x[0]
+        solution[self.order] = x.transpose(1, 0, 2).reshape(n, p)
         return solution
 
 
@@ -141,7 +146,7 @@ def _boxes(box: list[tuple[int, int]], reach: Sequence[int], leaf: int) -> list[
     return [*_boxes(low, reach, leaf), *_boxes(high, reach, leaf), tuple(slice(*ends) for ends in separator)]
 
 
-@_compiled
+@functools.partial(_compiled, least=1)
 def _substitute(start, stop, bounds, tails, rows, places, entries, x):  # type: ignore[no-untyped-def]
     """Solve in place for the panels x (m, n, p), in the order of elimination: forward, then backward."""
     groups, p = bounds.size - 1, x.shape[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Never, Protocol
 
 import numpy as np
@@ -14,10 +15,12 @@ from tqdm import tqdm
 from graphs._coarse import symmetric_factor
 from graphs._laplacian import FloatArray, Laplacian
 from graphs._memory import require_memory
+from graphs._threads import shared
 
 SHIFT = 1e-7  # of lambda_max, below zero: L itself is singular
 BLOCK = 16
 CHUNK = 128  # vectors of the basis that lie side by side in memory
+SLICE = 4096  # nodes that are worth a thread
 
 
 class Solver(Protocol):
@@ -39,11 +42,13 @@ def lowest_pairs(
     search begins again with blocks four times as wide.
     """
     _require_room(laplacian.n, k)
-    shift, kernel = SHIFT * laplacian.lambda_max, known_kernel(laplacian, k)
+    matrix = laplacian.to_scipy()
+    shift, kernel = SHIFT * laplacian.lambda_max, known_kernel(laplacian, matrix, k)
     wanted, n = k - len(kernel), laplacian.n
     if wanted == 0:
         return np.zeros(k), kernel
-    solver = factored(laplacian, shift, k)
+    solver = factored(laplacian, sparse.csr_array(matrix + shift * sparse.eye_array(n)), k)
+    del matrix
     block = BLOCK
     with tqdm(total=wanted, desc="eigenpairs", unit="pair", leave=False, disable=not progress) as bar:
         while wanted + len(kernel) + 3 * block <= n:
@@ -58,12 +63,11 @@ def lowest_pairs(
     return None
 
 
-def known_kernel(laplacian: Laplacian, most: int) -> FloatArray:
+def known_kernel(laplacian: Laplacian, matrix: sparse.csr_array, most: int) -> FloatArray:
     """Return orthonormal vectors (m, n) that L maps to zero, m <= most: on each component, the constant or D^1/2 1.
 
-    Empty where L maps neither to zero, to 1e-12 lambda_max.
+    Empty where L, given as a matrix too, maps neither to zero, to 1e-12 lambda_max.
     """
-    matrix = laplacian.to_scipy()
     candidates = [np.ones(laplacian.n)]
     if laplacian.near_kernel is not None:
         candidates.append(laplacian.near_kernel[:, 0])
@@ -79,10 +83,8 @@ def known_kernel(laplacian: Laplacian, most: int) -> FloatArray:
     return np.zeros((0, laplacian.n))
 
 
-def factored(laplacian: Laplacian, shift: float, k: int) -> Solver:
-    """Return L + shift, factored: by nested dissection on grids with a short stencil, else SuperLU."""
-    n = laplacian.n
-    matrix = sparse.csr_array(laplacian.to_scipy() + shift * sparse.eye_array(n))
+def factored(laplacian: Laplacian, matrix: sparse.csr_array, k: int) -> Solver:
+    """Return the matrix L + s, factored: by nested dissection on grids with a short stencil, else SuperLU."""
     if laplacian.spatial_shape is not None:
         from graphs._dissection import Dissection, grid_reach
 
@@ -90,7 +92,7 @@ def factored(laplacian: Laplacian, shift: float, k: int) -> Solver:
         if max(reach) <= 8:
             dissection = Dissection(matrix, laplacian.spatial_shape, reach)
             del matrix
-            _require_room(n, k, dissection.size)
+            _require_room(laplacian.n, k, dissection.size)
             return dissection.factor()
     factor: Solver = symmetric_factor(sparse.csc_array(matrix))
     return factor
@@ -103,6 +105,17 @@ def _require_room(n: int, k: int, factor: int = 0) -> None:
         f"a basis of {k} eigenvectors on {n} nodes",
         "take a smaller k or graph, or ChebyshevLowPass",
     )
+
+
+def gram(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the inner products a b^T of long rows, summed by parts on each thread."""
+    parts = shared(lambda start, stop: a[:, start:stop] @ b[:, start:stop].T, a.shape[1], SLICE)
+    total: FloatArray = np.sum(parts, axis=0)
+    return total
+
+
+def _subtract(block: FloatArray, inner: FloatArray, rows: FloatArray, start: int, stop: int) -> None:
+    block[:, start:stop] -= inner @ rows[:, start:stop]
 
 
 class _Krylov:
@@ -137,7 +150,7 @@ class _Krylov:
         current = self._chunks[-1][self._last - self.block : self._last]
         image = np.ascontiguousarray(self.solver.solve(np.ascontiguousarray(current.T)).T)
         scale = float(np.linalg.norm(image))
-        inner = current @ image.T
+        inner = gram(current, image)
         self._diagonal.append((inner + inner.T) / 2)
         # What is large goes first: the sweep over all would leave errors of it, as large as their own defect.
         image -= inner.T @ current
@@ -169,15 +182,19 @@ class _Krylov:
             parts.append(np.ascontiguousarray(coefficients[first : first + len(chunk)].T))
             first += len(chunk)
         starts = range(0, coefficients.shape[1], len(chunks[0]))
-        for left in range(0, self.n, 4096):
-            nodes = slice(left, left + 4096)
-            combined = parts[0] @ chunks[0][:, nodes]
-            for part, chunk in zip(parts[1:], chunks[1:], strict=True):
-                combined += part @ chunk[:, nodes]
-            for start, chunk in zip(starts, chunks, strict=False):
-                piece = combined[start : start + len(chunk)]
-                chunk[: len(piece), nodes] = piece
-        del chunk, chunks[len(starts) :], self._chunks[len(starts) :]
+
+        def combine(start: int, stop: int) -> None:
+            for left in range(start, stop, SLICE):
+                nodes = slice(left, min(left + SLICE, stop))
+                combined = parts[0] @ chunks[0][:, nodes]
+                for part, chunk in zip(parts[1:], chunks[1:], strict=True):
+                    combined += part @ chunk[:, nodes]
+                for first, chunk in zip(starts, chunks, strict=False):
+                    piece = combined[first : first + len(chunk)]
+                    chunk[: len(piece), nodes] = piece
+
+        shared(combine, self.n, SLICE)
+        del chunks[len(starts) :], self._chunks[len(starts) :]
         return np.concatenate(chunks)[: coefficients.shape[1]]
 
     def _rows(self) -> list[FloatArray]:
@@ -193,12 +210,13 @@ class _Krylov:
     def _project(self, block: FloatArray) -> FloatArray:
         """Take from the block, in place, all that lies in the space or in what was found."""
         for rows in (self.found, *self._rows()):
-            block -= (block @ rows.T) @ rows
+            inner = gram(block, rows)
+            shared(partial(_subtract, block, inner, rows), self.n, SLICE)
         return block
 
     def _orthonormal(self, block: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
         """Return orthonormal rows V and R, block = R^T V to 1e-6 of its norm, random rows of V where R has none."""
-        squares, axes = np.linalg.eigh(block @ block.T)
+        squares, axes = np.linalg.eigh(gram(block, block))
         kept = squares > max(1e-13 * float(squares[-1]), (1e-12 * scale) ** 2)
         lengths = np.sqrt(np.where(kept, squares, 1.0))[:, None]
         rows, root = axes.T @ block / lengths, np.where(kept, lengths.T, 0.0).T * axes.T
@@ -206,7 +224,7 @@ class _Krylov:
             rows[~kept] = self._random.standard_normal((int((~kept).sum()), self.n)) / math.sqrt(self.n)
         if squares[0] < (1e-3 * scale) ** 2:  # the rounding errors of the image are as much larger now
             rows = self._project(rows)
-        lower = np.linalg.cholesky(rows @ rows.T)
+        lower = np.linalg.cholesky(gram(rows, rows))
         return scipy.linalg.solve_triangular(lower, rows, lower=True), lower.T @ root
 
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from graphs._memory import require_memory
 from graphs._pixels import pixel_array
 from graphs._signals import from_planes, to_planes
 from unroll import Operator
@@ -29,8 +30,8 @@ class GuidedFilter(Operator):
 
     Signals (n,), (n, c) or (B, C, H, W), on their device, in their dtype; computed in float64, for window covariances
     are differences of large sums. Differentiable in v. tau is idle. Cost: sums over windows are differences of running
-    sums, so a call costs the same for every radius; memory: C^2 + 2 C numbers a pixel. Raises ValueError, and TypeError
-    for integer images.
+    sums, so a call costs the same for every radius; memory: C^2 + 2 C numbers a pixel. Raises ValueError, TypeError for
+    integer images, and MemoryError, before it begins, for guides that are too large.
 
     Source: K. He, J. Sun, X. Tang, "Guided image filtering", PAMI 2013.
     """
@@ -50,6 +51,12 @@ class GuidedFilter(Operator):
             )
         if not 0 < eps < math.inf:
             raise ValueError(f"eps must be a positive number, got {eps}")
+        channels = len(pixels)
+        require_memory(
+            24.0 * (channels**2 + channels) * height * width,
+            f"the guided filter of {height} x {width} pixels with {channels} channels",
+            "use a smaller guide",
+        )
         self.radius, self.eps = radius, eps
         pixels = pixels - pixels.mean(dim=(1, 2), keepdim=True)  # nothing depends on it, and less cancels
         mean = self._mean(pixels)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
-import torch
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from graphs._threads import shared
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def _compiled(function: Callable[..., None], least: int = 8) -> Callable[..., None]:
     """Compile function(start, stop, ...) into function(blocks, ...), which shares range(blocks) among torch's threads.
 
-    Plain threads, and not numba's: those spin while they wait, which starves a busy machine, end the process where two
-    Python threads launch at once (the "workqueue" layer) or where it was forked (OpenMP). The code is cached on disk
-    where some folder can be written.
+    Each gets ``least`` blocks or more: handing over costs some 50 us, about what a few of them take. Plain threads, and
+    not numba's, which end the process where two Python threads launch at once (the "workqueue" layer) or where it was
+    forked (OpenMP). The code is cached on disk where some folder can be written.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}}
     try:
@@ -28,84 +27,94 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
         kernel = numba.njit(**options)(function)
 
     def launch(blocks: int, *arguments: Any) -> None:
-        # Handing over costs some 50 us, about what a few blocks take.
-        threads = max(1, min(torch.get_num_threads(), blocks // 8))
-        bounds = [blocks * i // threads for i in range(threads + 1)]
-        others = [
-            _pool(os.getpid(), threads - 1).submit(kernel, start, stop, *arguments)
-            for start, stop in pairwise(bounds[1:])
-        ]
-        kernel(0, bounds[1], *arguments)
-        for other in others:
-            other.result()
+        shared(lambda start, stop: kernel(start, stop, *arguments), blocks, least)
 
     return launch
 
 
-@functools.cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: those of its parent do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="graphs")
-
-
 BLOCK = 4096
+
+
+@intrinsic
+def _room(context, like):  # type: ignore[no-untyped-def]
+    """Return a pointer to 3 BLOCK numbers of an array's dtype on the stack.
+
+    Nothing else can point there, as the compiler knows: loops that write to it alone become vectors without a check
+    for overlaps, of which it would try no more than eight.
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=3 * BLOCK)  # type: ignore[no-untyped-call]
+
+    return types.CPointer(like.dtype)(like), generate  # type: ignore[no-untyped-call]
 
 
 @_compiled
 def combine_diagonals(start, stop, shifts, weights, x, a, b, z, c, v, d, out):  # type: ignore[no-untyped-def]
     """Write a L x + b x + c z + d v, plane by plane, for L given by its upper diagonals; out may be z, never x.
 
-    Shapes: shifts (s,), weights (s, n) with weights[q, i] = L[i, i + shifts[q]], all others (m, n). Chunks stay in
-    cache while the diagonals pass over them, three at a time where all of those meet, for fewer loads and stores (with
-    four, the compiler gives up on vectors); L 1 = 0 lets differences stand for the main diagonal.
+    Shapes: shifts (s,), weights (s, at least n) with weights[q, i] = L[i, i + shifts[q]], all others (m, n). L 1 = 0
+    lets differences stand for the main diagonal. Chunks stay in cache while the diagonals pass over them, where all of
+    them meet four at a time, and three planes, for fewer loads and stores: each weight is read twice, not six times.
     """
     planes, n = x.shape
     chunk = BLOCK
+    total = numba.carray(_room(x), (3, BLOCK))  # type: ignore[call-arg,attr-defined]
+    t0, t1, t2 = total[0], total[1], total[2]
     furthest = 0
     for shift in shifts:
         furthest = max(furthest, shift)
     for block in range(start, stop):
         low = block * chunk
         high = min(n, low + chunk)
-        total = np.empty(high - low, x.dtype)
-        for plane in range(planes):
-            here = x[plane, low:high]
-            total[:] = 0
-            together = shifts.size // 3 * 3 if furthest <= low and high + furthest <= n else 0
-            for q in range(0, together, 3):
-                for sign in (0, 1):
+        size = high - low
+        together = shifts.size // 4 * 4 if furthest <= low and high + furthest <= n else 0
+        plane = 0
+        while plane < planes:
+            width = 3 if together and plane + 3 <= planes else 1
+            total[:width, :size] = 0
+            for q in range(0, together, 4):
+                for sign in (1, -1):
                     # From each node ahead, and then to each from behind, by the weight kept there.
-                    p, r, s = shifts[q], shifts[q + 1], shifts[q + 2]
-                    if sign:
-                        p, r, s = -p, -r, -s
-                    x0, w0 = x[plane, low + p : high + p], weights[q, low + min(p, 0) : high + min(p, 0)]
-                    x1, w1 = x[plane, low + r : high + r], weights[q + 1, low + min(r, 0) : high + min(r, 0)]
-                    x2, w2 = x[plane, low + s : high + s], weights[q + 2, low + min(s, 0) : high + min(s, 0)]
-                    for i in range(high - low):
-                        h = here[i]
-                        total[i] += w0[i] * (x0[i] - h) + w1[i] * (x1[i] - h) + w2[i] * (x2[i] - h)
-            for q in range(together, shifts.size):
-                shift = shifts[q]
-                length = min(high, n - shift) - low
-                if length > 0:
-                    weight = weights[q, low : low + length]
-                    ahead = x[plane, low + shift : low + shift + length]
-                    for i in range(length):
-                        total[i] += weight[i] * (ahead[i] - here[i])
-                first = max(low, shift)
-                length = high - first
-                if length > 0:
-                    weight = weights[q, first - shift : high - shift]
-                    behind = x[plane, first - shift : high - shift]
-                    centre = x[plane, first:high]
-                    tail = total[first - low :]
-                    for i in range(length):
+                    s0, s1, s2, s3 = sign * shifts[q], sign * shifts[q + 1], sign * shifts[q + 2], sign * shifts[q + 3]
+                    w0, w1 = weights[q, low + min(s0, 0) :], weights[q + 1, low + min(s1, 0) :]
+                    w2, w3 = weights[q + 2, low + min(s2, 0) :], weights[q + 3, low + min(s3, 0) :]
+                    row, f = x[plane], x[plane, low:high]
+                    f0, f1, f2, f3 = row[low + s0 :], row[low + s1 :], row[low + s2 :], row[low + s3 :]
+                    if width == 1:
+                        for i in range(size):
+                            h = f[i]
+                            t = t0[i] + w0[i] * (f0[i] - h) + w1[i] * (f1[i] - h)
+                            t0[i] = t + w2[i] * (f2[i] - h) + w3[i] * (f3[i] - h)
+                        continue
+                    row, g = x[plane + 1], x[plane + 1, low:high]
+                    g0, g1, g2, g3 = row[low + s0 :], row[low + s1 :], row[low + s2 :], row[low + s3 :]
+                    row, k = x[plane + 2], x[plane + 2, low:high]
+                    k0, k1, k2, k3 = row[low + s0 :], row[low + s1 :], row[low + s2 :], row[low + s3 :]
+                    for i in range(size):
+                        v0, v1, v2, v3 = w0[i], w1[i], w2[i], w3[i]
+                        h = f[i]
+                        t0[i] = t0[i] + v0 * (f0[i] - h) + v1 * (f1[i] - h) + v2 * (f2[i] - h) + v3 * (f3[i] - h)
+                        h = g[i]
+                        t1[i] = t1[i] + v0 * (g0[i] - h) + v1 * (g1[i] - h) + v2 * (g2[i] - h) + v3 * (g3[i] - h)
+                        h = k[i]
+                        t2[i] = t2[i] + v0 * (k0[i] - h) + v1 * (k1[i] - h) + v2 * (k2[i] - h) + v3 * (k3[i] - h)
+            for p in range(width):
+                here, sums = x[plane + p, low:high], total[p]
+                for q in range(together, shifts.size):
+                    shift = shifts[q]
+                    weight, ahead = weights[q, low:], x[plane + p, min(low + shift, n) :]
+                    for i in range(min(high, n - shift) - low):
+                        sums[i] += weight[i] * (ahead[i] - here[i])
+                    first = max(low, shift)
+                    weight, behind = weights[q, first - shift :], x[plane + p, first - shift :]
+                    centre, tail = x[plane + p, first:], sums[first - low :]
+                    for i in range(high - first):
                         tail[i] += weight[i] * (behind[i] - centre[i])
-            other = z[plane, low:high]
-            source = v[plane, low:high]
-            target = out[plane, low:high]
-            for i in range(high - low):
-                target[i] = a * total[i] + b * here[i] + c * other[i] + d * source[i]
+                other, source, target = z[plane + p, low:high], v[plane + p, low:high], out[plane + p, low:high]
+                for i in range(size):
+                    target[i] = a * sums[i] + b * here[i] + c * other[i] + d * source[i]
+            plane += width
 
 
 @_compiled

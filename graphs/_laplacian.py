@@ -244,11 +244,11 @@ class Laplacian:
         """Return L, as it is applied, in the dtype and on the device of x."""
         key = (x.device, x.dtype)
         if key not in self._copies:
-            self._copies[key] = self._prepared(self._entries.to(x))
+            self._copies[key] = self._prepared(x)
         return self._copies[key]
 
-    def _prepared(self, entries: Tensor) -> Tensor:
-        return entries
+    def _prepared(self, x: Tensor) -> Tensor:
+        return self._entries.to(x)
 
     def __copy__(self) -> Self:
         """Share everything, the history of differentiable weights too, which pickles leave out."""
@@ -312,6 +312,14 @@ class StencilLaplacian(Laplacian):
         blocks = -(-self.n // BLOCK)
         combine_diagonals(blocks, self._shifts, weights, planes, a, b, other, c, source, d, out.numpy())
         return out
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        if self._entries.dtype == x.dtype or self.n % 1024:
+            return super()._prepared(x)
+        # Rows a multiple of 4 KB apart share their places in the caches, which costs a tenth of the time.
+        padded = x.new_zeros(len(self._entries), self.n + 1040)
+        padded[:, : self.n] = self._entries
+        return padded
 
     def _product(self, x: Tensor) -> Tensor:
         product = torch.zeros_like(x)

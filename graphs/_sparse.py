@@ -28,8 +28,8 @@ class SparseLaplacian(Laplacian):
             lambda u: torch.from_numpy(moduli @ u.numpy()), torch.ones(self.n, dtype=torch.float64)
         )
 
-    def _prepared(self, entries: Tensor) -> Tensor:
-        return torch_csr(self._indptr, self._indices, entries)
+    def _prepared(self, x: Tensor) -> Tensor:
+        return torch_csr(self._indptr, self._indices, self._entries.to(x))
 
     def _product(self, x: Tensor) -> Tensor:
         return (self._matrix_like(x) @ x.T).T.contiguous()

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from graphs import _chebyshev
-from graphs._eigensolver import lowest_pairs
+from graphs._eigensolver import gram, lowest_pairs
 from graphs._inertia import inertia_count
 from graphs._laplacian import FloatArray, Laplacian
 from graphs._memory import require_memory
+from graphs._threads import one_blas_thread
 
 
 class Eigenbasis(NamedTuple):
@@ -61,11 +62,13 @@ def eigenbasis(
     Method: LAPACK for n <= 2000 or k > n / 8, where it is as fast or faster. Above, block Lanczos on (L + s)^-1 with a
     small s > 0, factored once: by nested dissection where the nodes are a grid with a short stencil
     (:func:`graphs.matting`, :func:`graphs.grid`), by SuperLU on other graphs. It stops at ``tol`` and not at the last
-    digit, and works on 16 vectors at a time, at the speed of matrix products. Against scipy's ``eigsh`` with ``sigma``
-    and its defaults, in one process: 4 (two threads) to 9 times (one) as fast for k = 200 and matting of 256 x 256
-    pixels (4 times as fast as ``eigsh`` with SuperLU in a better ordering), 3 times for k = 100 and 10^4 pixels, 1.2 to
-    2.7 times for k = 100 and 10^4 points with 8 neighbours in 2 to 5 dimensions. Spaces grown from a block may pass by
-    copies of a multiple eigenvalue, so that fresh random vectors look for any that were missed, before it returns.
+    digit, and works on 16 vectors at a time, at the speed of matrix products, shared among as many plain threads as
+    torch has; meanwhile BLAS is held to one thread in the whole process, for its own would spin between such products.
+    Against scipy's ``eigsh`` with ``sigma`` and its defaults, in one process with one thread each: 6 to 9 times as fast
+    for k = 200 and matting of 256 x 256 pixels (4 times as fast as ``eigsh`` with SuperLU in a better ordering), 3
+    times for k = 100 and 10^4 pixels, 1.2 to 2.7 times for k = 100 and 10^4 points with 8 neighbours in 2 to 5
+    dimensions. Spaces grown from a block may pass by copies of a multiple eigenvalue, so that fresh random vectors look
+    for any that were missed, before it returns.
 
     Memory: some 2.5 k vectors and the factor (7.6 GB for k = 200 and a megapixel). Raises ValueError for a bad k or
     tol, MemoryError, before it begins, where memory will not suffice, RuntimeError where the residuals miss tol or
@@ -77,9 +80,13 @@ def eigenbasis(
     n, k = laplacian.n, dimension(k, laplacian.n)
     if not 0 < tol < 1:
         raise ValueError(f"tol, relative to lambda_max, must lie between 0 and 1, got {tol}")
-    found = None if n <= 2000 or 8 * k > n else lowest_pairs(laplacian, k, tol * laplacian.lambda_max, progress)
+    found = None
+    if n > 2000 and 8 * k <= n:
+        with one_blas_thread():
+            found = lowest_pairs(laplacian, k, tol * laplacian.lambda_max, progress)
     values, rows = _dense(laplacian, k) if found is None else found
-    _verify(laplacian, values, rows, tol)
+    with one_blas_thread():
+        _verify(laplacian, values, rows, tol)
     vectors = torch.empty((n, k), dtype=dtype).copy_(torch.from_numpy(rows).T)
     return Eigenbasis(torch.from_numpy(values).to(dtype), vectors)
 
@@ -101,7 +108,7 @@ def _verify(laplacian: Laplacian, values: FloatArray, rows: FloatArray, tol: flo
         planes = torch.from_numpy(np.ascontiguousarray(rows[some]))
         miss = laplacian.combine(planes) - torch.from_numpy(values[some, None]) * planes
         residual = max(residual, float(torch.linalg.vector_norm(miss, dim=1).max()))
-    defect = float(np.abs(rows @ rows.T - np.eye(k)).max())
+    defect = float(np.abs(gram(rows, rows) - np.eye(k)).max())
     if not (residual <= tol * scale and defect <= 1e-6):
         raise RuntimeError(
             f"the eigenpairs missed their tolerance: residual {residual:.1e}, lambda_max {scale:.3g}, tol {tol:.1e}, "
@@ -133,8 +140,7 @@ def eigencount(
 
     Source: E. Di Napoli, E. Polizzi, Y. Saad, "Efficient estimation of eigenvalue counts in an interval", 2016.
     """
-    if method not in ("stochastic", "exact"):
-        raise ValueError(f"method must be 'stochastic' or 'exact', got {method!r}")
+    _check_method(method)
     if not cutoff >= 0:
         raise ValueError(f"the cutoff must be at least 0, got {cutoff}")
     if method == "exact":
@@ -143,21 +149,40 @@ def eigencount(
     return _count(found, cutoff / laplacian.lambda_max if laplacian.lambda_max else 1.0)
 
 
-def cutoff_for(laplacian: Laplacian, k: int | float, *, order: int = 400, probes: int = 8, seed: int = 0) -> float:
-    """Estimate the cutoff below which k eigenvalues lie (k an integer, or a fraction of n in (0, 1)).
+def cutoff_for(
+    laplacian: Laplacian,
+    k: int | float,
+    method: Literal["stochastic", "exact"] = "stochastic",
+    *,
+    order: int = 400,
+    probes: int = 8,
+    seed: int = 0,
+) -> float:
+    """Return the cutoff below which k eigenvalues lie (k an integer, or a fraction of n in (0, 1)).
 
-    Bisection in log(cutoff) of :func:`eigencount`, which grows with the cutoff since the damping kernel is positive;
-    the moments of the probes do not depend on the cutoff and are computed once. Arguments and cost as there.
+    "stochastic" estimates it, by bisection in log(cutoff) of :func:`eigencount`, which grows with the cutoff since the
+    damping kernel is positive; the moments of the probes do not depend on the cutoff and are computed once. "exact" is
+    the middle between the k-th eigenvalue and the next by :func:`eigenbasis`, at its cost and in its memory, without
+    the other options; where the two are the same, more than k lie there. For k = n it is ``lambda_max``. Arguments,
+    cost and errors as there.
     """
     k = dimension(k, laplacian.n)
+    _check_method(method)
     if k == laplacian.n:
         return laplacian.lambda_max
+    if method == "exact":
+        return float(eigenbasis(laplacian, k + 1).eigenvalues[-2:].mean())
     found = sign_moments(laplacian, order, probes, seed)
     low, high = math.log(1e-12), 0.0
     while high - low > 1e-4:
         middle = (low + high) / 2
         low, high = (middle, high) if _count(found, math.exp(middle)).estimate < k else (low, middle)
     return laplacian.lambda_max * math.exp((low + high) / 2)
+
+
+def _check_method(method: str) -> None:
+    if method not in ("stochastic", "exact"):
+        raise ValueError(f"method must be 'stochastic' or 'exact', got {method!r}")
 
 
 def sign_moments(laplacian: Laplacian, order: int, probes: int, seed: int) -> FloatArray:

@@ -110,6 +110,8 @@ def test_readme_style_transfer() -> None:
     content, artistic, photorealistic = (names[name] for name in ("content", "artistic", "photorealistic"))
     assert size_of(Path("artistic.png")) == (content.shape[-1], content.shape[-2])
     torch.testing.assert_close(names["by_hand"], photorealistic, atol=2e-3, rtol=0)
+    assert names["half_way"].size == (content.shape[-1], content.shape[-2])
+    assert Path("mine.style.safetensors").stat().st_size < 400_000
     laplacian = matting(content)
     rough, smooth = (float(laplacian.quadratic(x - content)) for x in (artistic, photorealistic))
     assert 0 < smooth < 0.5 * rough
@@ -157,11 +159,18 @@ def test_example_matting_eigenvectors(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_example_projectors_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (stylised, *kept), (noise, *left) = np.reshape(run_example("projectors_compared", monkeypatch, capsys), (2, 7))
+    printed = np.reshape(run_example("projectors_compared", monkeypatch, capsys), (2, 2, 9))
+    (stylised, *kept), (_, *image_kept) = printed[0]
+    (noise, *left), (_, *image_left) = printed[1]
     assert noise == pytest.approx(0.2, rel=0.01)
     assert left[0] == pytest.approx(noise * (200 / (96 * 128)) ** 0.5, rel=0.1)  # k / n of its energy
     assert max(left) < 0.15 * noise
     assert 0.8 * stylised < min(kept) <= max(kept) < stylised
+    # The photograph lies almost in its own band, but not in that of the normalised Laplacian.
+    for around, plain in ((kept, image_kept), (left, image_left)):
+        smoothing_step, spoilt = around.pop(-2), plain.pop(-2)
+        assert spoilt > 1.1 * smoothing_step
+        np.testing.assert_allclose(plain, around, rtol=0.2)
 
 
 def test_example_sampling_bandlimited(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +285,7 @@ def test_the_documents_agree_with_the_code() -> None:
     assert architecture.kinds == ("whitening", "whitening", "gradient", "gradient")
     assert architecture.colours
     assert (CONTENT_WEIGHT, STYLE_WEIGHT) == (1, 1e-4)
-    assert (PHOTO.name, PHOTO.gamma, PHOTO.domain) == ("tikhonov-coarse", 1000, "difference")
+    assert (PHOTO.name, PHOTO.energy, PHOTO.eps, PHOTO.domain) == ("matting-energy", 4e-4, 1e-4, "difference")
     assert Pairs((), ()).photo_styles == 0.2
     photographs, paintings = re.findall(r"\d+", read_header(EMBEDDED_SOLVER)["data"])
     assert f"{photographs} photographs and {paintings} pictures of paintings" in README

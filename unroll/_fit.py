@@ -96,8 +96,8 @@ def fit(
     **Several processes.** Run by ``torchrun``, with ``torch.distributed.init_process_group()`` called first, the
     gradient is the mean over the processes (DistributedDataParallel): that of the joined batch, if theirs are of one
     size. Each process passes its own data (those of its rank) and the same arguments otherwise, and sees the same
-    checkpoint file; the first one writes it, and the log. A signal to one ends all of them after the same step. FSDP is
-    not supported.
+    checkpoint file; the first one writes it, and the log. A signal to one ends all of them after the same step. Sharded
+    parameters (FSDP) are not supported: ``fully_shard`` takes no scalars, such as step sizes and thresholds.
 
     A step whose gradient is not finite changes nothing and is counted. The modes ``train`` and ``eval`` of the modules
     are left as they are, and batches where they are: the data lie on the device of the solver.
@@ -150,7 +150,6 @@ def fit(
         run.restore(path)
     if log is not None and processes.rank == 0:
         run.log.open(Path(log), resumed_at=at.step if resumed else None)
-    learner.distribute(processes)
 
     def save_and_evaluate() -> None:
         if path is not None and at.step:
@@ -158,7 +157,7 @@ def fit(
         if evaluate is not None and (numbers := evaluate(at)):
             run.log.write(at, numbers)
 
-    with interruptible(at), closing(run.bar(bar)) as progress_bar:
+    with learner.distributed(processes), interruptible(at), closing(run.bar(bar)) as progress_bar:
         saved = at.seconds
         for batch in run.batches_to_come():
             run.log.add(**learner.step(batch, at))

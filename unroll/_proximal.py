@@ -13,7 +13,9 @@ from unroll._operator import Projector, ProximalOperator
 class Box(Projector):
     """Projection onto {x : low <= x <= high}, entry by entry; real signals of any shape.
 
-    ``low`` and ``high`` are numbers, or tensors that broadcast against the signal and move with the module.
+    ``low`` and ``high`` are numbers, or tensors that broadcast against the signal and move with the module. Cost: O(n).
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     low: float | Tensor
@@ -41,6 +43,8 @@ class Subspace(Projector):
     Shapes: ``basis`` is (n, k); ``v`` has length n along ``dim`` (default: the last). U is used in the dtype of v,
     autocast has no effect. Cost: 2 n k multiplications per vector. Raises ValueError where U^H U is not the identity
     to 1e-4.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     linear = True
@@ -81,7 +85,11 @@ class Subspace(Projector):
 class SoftThreshold(ProximalOperator):
     """prox of f(x) = threshold ||x||_1: v -> v max(1 - tau threshold / |v|, 0), entry by entry, real or complex.
 
-    ``threshold`` >= 0 is a number, or a tensor (a Parameter, if it is to be learned) that broadcasts against v.
+    ``threshold`` >= 0 is a number, or a tensor (a Parameter, if it is to be learned) that broadcasts against v. Any
+    shape. Cost: O(n).
+
+    Source: D. Donoho, "De-noising by soft-thresholding", 1995; for complex entries as for the groups of
+    :class:`unroll.penalties.GroupL1`.
     """
 
     threshold: float | Tensor
@@ -92,8 +100,12 @@ class SoftThreshold(ProximalOperator):
 
     def forward(self, v: Tensor, tau: float = 1.0, *, t: int | None = None) -> Tensor:
         """Return the soft-thresholded signal; the phase of complex entries is kept."""
-        size = v.abs()
-        return torch.sgn(v) * torch.relu(size - tau * like(self.threshold, size))
+        return shrunk(v, tau * like(self.threshold, v.real if v.is_complex() else v))
+
+
+def shrunk(v: Tensor, theta: float | Tensor) -> Tensor:
+    """Return sign(v) max(|v| - theta, 0), entry by entry; the sign of complex entries is their phase."""
+    return torch.sgn(v) * torch.relu(v.abs() - theta)
 
 
 def like(bound: float | Tensor, v: Tensor) -> float | Tensor:

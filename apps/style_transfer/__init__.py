@@ -1,7 +1,8 @@
 """Artistic and photorealistic style transfer by four learned updates and a projector put in at run time.
 
-``stylize(content, style, Options(projector=PHOTO))`` does it from Python, ``python -m apps.style_transfer`` from the
-command line. The pieces are public too: the losses on VGG-19 features, the learned update :class:`GramUpdate` that an
+``Stylizer()("photo.jpg", "hokusai-great-wave", photo=1.0)`` does it from Python with the learned solver,
+``stylize(content, style, Options(...))`` with any solver, ``python -m apps.style_transfer`` from the command line. The
+pieces are public too: the losses on VGG-19 features, the learned update :class:`GramUpdate` that an
 :class:`unroll.Unrolled` solver iterates, the exact solvers, and the training of the weights.
 """
 
@@ -18,6 +19,8 @@ from apps.style_transfer.losses import (
     reference_objective,
 )
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
+from apps.style_transfer.style import GalleryEntry, Style, blend, gallery
+from apps.style_transfer.stylizer import ImageLike, Stylizer
 from apps.style_transfer.train import Training, train
 from apps.style_transfer.transfer import Losses, Options, Result, measure, stylize
 from apps.style_transfer.update import Architecture, GramUpdate
@@ -30,7 +33,9 @@ __all__ = [
     "VGG19",
     "Architecture",
     "ContentLoss",
+    "GalleryEntry",
     "GramUpdate",
+    "ImageLike",
     "Losses",
     "Options",
     "Perceptual",
@@ -38,11 +43,15 @@ __all__ = [
     "Picture",
     "ProjectorOptions",
     "Result",
+    "Style",
     "StyleLoss",
+    "Stylizer",
     "Targets",
     "Training",
+    "blend",
     "build_projector",
     "encode_targets",
+    "gallery",
     "load_solver",
     "measure",
     "read_image",

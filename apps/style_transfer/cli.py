@@ -11,11 +11,11 @@ from typing import NoReturn
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from apps.style_transfer.commands import demo, evaluate, stylize, train
+from apps.style_transfer.commands import demo, evaluate, serve, style, stylize, train
 
 log = logging.getLogger("apps.style_transfer")
 
-COMMANDS = {"stylize": stylize, "train": train, "evaluate": evaluate, "demo": demo}
+COMMANDS = {"stylize": stylize, "style": style, "train": train, "evaluate": evaluate, "demo": demo, "serve": serve}
 _BAD_INPUT = 2
 
 # How a RuntimeError says that memory has run out: the CPU's allocator, then those of CUDA and MPS.
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
         with logging_redirect_tqdm([log]):
-            options.run(options)
+            status = options.run(options)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1 if message is None else _BAD_INPUT
     finally:
         log.removeHandler(handler)
-    return 0
+    return int(status or 0)
 
 
 def _explain(error: Exception) -> str | None:

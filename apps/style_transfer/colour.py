@@ -18,6 +18,7 @@ ColourTransfer = Callable[[Tensor, Tensor], Tensor]
 # RGB to the cone responses LMS, and the decorrelated opponent axes of log LMS: equations 4 and 6 of Reinhard et al.
 _LMS = ((0.3811, 0.5783, 0.0402), (0.1967, 0.7244, 0.0782), (0.0241, 0.1288, 0.8444))
 _OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (6**-0.5, 6**-0.5, -2 * 6**-0.5), (2**-0.5, -(2**-0.5), 0.0))
+_LUMA = (0.299, 0.587, 0.114)
 _BLACK = 1 / 255
 """Added before the logarithm and taken off after it: one step of 8 bits."""
 
@@ -57,6 +58,20 @@ def monge_kantorovich(content: Tensor, style: Tensor) -> Tensor:
     root, inverse = _power(k_c, 0.5), _power(k_c, -0.5)
     a = inverse @ _power(root @ k_s @ root, 0.5) @ inverse
     return (a @ (x - means[0]) + means[1]).view_as(content).to(content)
+
+
+def with_chroma(image: Tensor, photograph: Tensor) -> Tensor:
+    """Return the luma of an image with the chroma of a photograph, clipped to [0, 1]; both (B, 3, H, W).
+
+    In Y'CbCr of ITU-R BT.601, that of JPEG: photograph + (Y'(image) - Y'(photograph)), the same for R, G and B, since
+    Cb and Cr are differences of these. The photograph itself comes back bit for bit.
+
+    Source: L. Gatys et al., "Preserving color in neural artistic style transfer", 2016, section 3.2 (there in YIQ,
+    which differs in its chroma axes alone).
+    """
+    weights = photograph.new_tensor(_LUMA)[:, None, None]
+    luma = ((image - photograph) * weights).sum(1, keepdim=True)
+    return (photograph + luma).clamp(0, 1)
 
 
 COLOUR_TRANSFERS: dict[str, ColourTransfer] = {"reinhard": reinhard, "monge-kantorovich": monge_kantorovich}

@@ -10,6 +10,8 @@ def choose_device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+    if name not in available:
+        raise ValueError(f"unknown device {name!r}: choose auto, {', '.join(available)}")
     if not available[name]:
         raise ValueError(f"there is no {name} device here: leave --device out, or say --device cpu")
     return torch.device(name)

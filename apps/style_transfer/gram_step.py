@@ -1,7 +1,7 @@
 """Statistics of features, and the preconditioned Gram step that moves features to the style's.
 
 All need of the features only sums over pixels, so that an image can be processed in tiles, and no eigendecomposition,
-so that they can be exported.
+so that they can be exported. Given the statistics, a Gram step is one affine map of the features.
 """
 
 from __future__ import annotations
@@ -27,20 +27,106 @@ class Moments(NamedTuple):
         return self.covariance + self.mean @ self.mean.mT
 
 
-def moments(features: Tensor) -> Moments:
-    """Return mean and covariance of features (B, c, H, W).
+EncodedStyle = tuple[tuple[Moments, ...], ...]
+"""H_{l,t}^s for t = 0..N-1 (outer) and l = 1..L (inner); their batch is that of the image, or its regions."""
 
-    The features are centred first: Gram minus mean times mean would lose the small eigenvalues of a flat picture, and
-    their sign, to rounding.
+
+class Sums(NamedTuple):
+    """Moments that add up, of images or of the R regions of one: :meth:`merge` those of tiles to those of the whole.
+
+    Attributes:
+        weight: the number of pixels, or, (R, 1, 1), those of each region.
+        mean: (B or R, c, 1), or zero where the sums are about the origin.
+        scatter: sum_p m(p) (F(p) - mean) (F(p) - mean)^T, (B or R, c, c).
+    """
+
+    weight: Tensor | int
+    mean: Tensor
+    scatter: Tensor
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and covariance; of sums about the origin the mean reads 0, and only the Gram is meant."""
+        return Moments(self.mean, self.scatter / _positive(self.weight))
+
+    @property
+    def total(self) -> Tensor | int:
+        """The number of pixels in all regions together."""
+        return self.weight.sum() if isinstance(self.weight, Tensor) else self.weight
+
+    def pooled(self, values: Tensor) -> Tensor:
+        """Return the mean over the regions of (R, 1, 1), each counted by its pixels; those of images as they are."""
+        if not isinstance(self.weight, Tensor):
+            return values
+        return (self.weight / self.total * values).sum(0, keepdim=True)
+
+    def merge(self, other: Sums) -> Sums:
+        """Return the sums over both sets of pixels, in float64.
+
+        Source: T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983: what is added are
+        scatters about means, so that the small eigenvalues of a flat picture are not lost to rounding.
+        """
+        weight = self.weight + other.weight
+        share = other.weight / _positive(weight)
+        step = other.mean.double() - self.mean.double()
+        spread = self.weight * share * (step @ step.mT)
+        return Sums(weight, self.mean + share * step, self.scatter.double() + other.scatter.double() + spread)
+
+    def to(self, like: Tensor) -> Sums:
+        """Return the sums in the dtype and on the device of a tensor."""
+        weight = self.weight.to(like) if isinstance(self.weight, Tensor) else self.weight
+        return Sums(weight, self.mean.to(like), self.scatter.to(like))
+
+
+def sums(features: Tensor, regions: Tensor | None = None, *, about_mean: bool = True) -> Sums:
+    """Return the sums over the pixels of features (B, c, H, W), or over R regions of one (1, c, H, W).
+
+    ``regions`` are weights (R, H, W) >= 0 of the pixels. The features are centred first: Gram minus mean times mean
+    would lose the small eigenvalues of a flat picture, and their sign, to rounding. Who needs the Gram alone saves that
+    pass with ``about_mean=False``.
     """
     rows = features.flatten(2)
-    mean = rows.mean(-1, keepdim=True)
-    centred = rows - mean
-    return Moments(mean, centred @ centred.mT / rows.shape[-1])
+    if regions is None:
+        mean = rows.mean(-1, keepdim=True) if about_mean else rows.new_zeros(*rows.shape[:2], 1)
+        centred = features - mean[..., None] if about_mean else features
+        return Sums(rows.shape[-1], mean, _scatter(centred, centred))
+    weights = regions.flatten(1)[:, None]
+    weight = weights.sum(-1, keepdim=True)
+    means, scatters = [], []
+    for m, n in zip(weights, weight, strict=True):  # one at a time: R copies of the features would be R times as large
+        mean = rows @ m.mT / _positive(n) if about_mean else rows.new_zeros(1, rows.shape[1], 1)
+        centred = features - mean[..., None] if about_mean else features
+        means.append(mean)
+        scatters.append(_scatter(centred * m.view_as(features[:, :1]), centred))
+    return Sums(weight, torch.cat(means), torch.cat(scatters))
 
 
-def whitening_step(features: Tensor, style: Moments) -> Tensor:
-    """Return D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
+def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
+    """Return mean and covariance of features (B, c, H, W), or of each of the R ``regions`` of one, see :func:`sums`."""
+    return sums(features, regions).moments
+
+
+class Affine(NamedTuple):
+    """The map F -> matrix F + shift of features, (B or R, c, c) and (B or R, c, 1): a Gram step, its sums known."""
+
+    matrix: Tensor
+    shift: Tensor
+
+    def __call__(self, features: Tensor, regions: Tensor | None = None) -> Tensor:
+        """Return the mapped features (B, c, H, W); with R ``regions``, sum_r m_r (matrix_r F + shift_r)."""
+        rows = features.flatten(2)
+        if regions is None:
+            mapped: Tensor = torch.baddbmm(self.shift, self.matrix, rows)
+            return mapped.view_as(features)
+        weights = regions.flatten(1)[:, None, None]
+        mapped = torch.zeros_like(rows)
+        for m, matrix, shift in zip(weights, self.matrix, self.shift, strict=True):
+            mapped = torch.addcmul(mapped, m, matrix @ rows + shift)
+        return mapped.view_as(features)
+
+
+def whitening_map(now: Moments, style: Moments) -> Affine:
+    """Return F -> D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
 
     F~ are the centred features, K and K_s the covariances of image and style with a ridge of 1e-3 of their mean
     diagonal, mu the means. F - (rms + rms_s) D has the style's Gram, up to the ridge (whitening and colouring: Y. Li et
@@ -50,16 +136,17 @@ def whitening_step(features: Tensor, style: Moments) -> Tensor:
 
     Cost: that of a 1 x 1 convolution, beside c^3 terms that no image size makes grow.
     """
-    now = moments(features)
     k, h = now.covariance, style.covariance
     transform = matrix_roots(h)[0] @ matrix_roots(k)[1]
-    rows = features.flatten(2)
-    identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    identity = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
     scale = _rms(k) + _rms(h)
     # The division is of the small matrices, and the one product is all that is of the size of the features.
-    shift = (transform @ now.mean - style.mean) / scale
-    step: Tensor = torch.baddbmm(shift, (identity - transform) / scale, rows)
-    return step.view_as(features)
+    return Affine((identity - transform) / scale, (transform @ now.mean - style.mean) / scale)
+
+
+def whitening_step(features: Tensor, style: Moments) -> Tensor:
+    """Return D of features (B, c, H, W), see :func:`whitening_map`."""
+    return whitening_map(moments(features), style)(features)
 
 
 def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6) -> tuple[Tensor, Tensor]:
@@ -81,6 +168,15 @@ def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6
     return y * norm.sqrt(), z / norm.sqrt()
 
 
+def _scatter(left: Tensor, right: Tensor) -> Tensor:
+    """Return sum_p left(p) right(p)^T, (B, c, c)."""
+    if left.shape[0] > 1:  # small pictures, in training
+        return left.flatten(2) @ right.flatten(2).mT
+    # One product over a million pixels rounds by 4e-6, which the roots multiply until gates of the next update flip:
+    # lines are added up first.
+    return (left.transpose(1, 2) @ right.permute(0, 2, 3, 1)).sum(1)
+
+
 def _norm(k: Tensor) -> Tensor:
     return k.square().sum((-2, -1), keepdim=True).sqrt()
 
@@ -88,3 +184,8 @@ def _norm(k: Tensor) -> Tensor:
 def _rms(k: Tensor) -> Tensor:
     # Root of the mean variance.
     return (k.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] + FLOOR).sqrt()
+
+
+def _positive(weight: Tensor | int) -> Tensor | int:
+    # A region without a pixel has sums of zero, and zero moments.
+    return weight.clamp_min(torch.finfo(weight.dtype).tiny) if isinstance(weight, Tensor) else weight

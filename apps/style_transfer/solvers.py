@@ -102,7 +102,8 @@ class Learned(Encoded):
     def __init__(self, solver: Unrolled, *, alpha: float = 1.0) -> None:
         if not isinstance(solver.update, GramUpdate):
             raise TypeError(f"the learned solver needs a GramUpdate, got {type(solver.update).__name__}")
-        super().__init__(solver, solver.update.encode, alpha=alpha)
+        self.update = solver.update
+        super().__init__(solver, self.update.encode, alpha=alpha)
 
 
 class Refined(StyleSolver):

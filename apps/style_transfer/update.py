@@ -5,21 +5,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad, relu, softsign
+from torch.nn.functional import relu, softsign
 
-from apps.style_transfer.gram_step import Moments, moments, whitening_step
+from apps.style_transfer.gram_step import Affine, EncodedStyle, Moments, Sums, sums, whitening_map
+from apps.style_transfer.level import Level, Padding
 from apps.style_transfer.precision import at_least_single
+from apps.style_transfer.regions import Regional, pyramid
 from unroll import LearnedUpdate
 
-EncodedStyle = tuple[tuple[Moments, ...], ...]
-"""H_{l,t}^s for t = 0..N-1 (outer) and l = 1..L (inner)."""
+__all__ = [
+    "Architecture",
+    "EncodedStyle",
+    "GramGradient",
+    "GramUpdate",
+    "Kind",
+    "Level",
+    "Padding",
+    "PlainGradient",
+    "Plan",
+    "WhiteningGradient",
+    "grow",
+]
 
-
-Padding = Literal["replicate", "zeros"]
 Kind = Literal["whitening", "gradient"]
 """Of one update: the whitening step, or the paper's plain one. See :class:`GramGradient`."""
 
@@ -69,7 +80,8 @@ class Architecture:
 class GramUpdate(LearnedUpdate):
     """g_t of the paper, untied over t: one :class:`GramGradient` for each t = 0..N-1.
 
-    ``data`` is the encoded style, from :meth:`encode`. Images are (B, 3, H, W) in [0, 1], at least 16 pixels each way.
+    ``data`` is the encoded style, from :meth:`encode`, or a :class:`~apps.style_transfer.regions.Regional` one, of a
+    style for each region of the image. Images are (B, 3, H, W) in [0, 1], at least 16 pixels each way.
     Source: Puy and Perez, arXiv:1806.05285, with arbitrary styles as in its conference version. The paper gives no
     channels, kernels, normalisation or way to H^s: those are ours, see :class:`Architecture`.
     """
@@ -80,13 +92,37 @@ class GramUpdate(LearnedUpdate):
         self.gradients = nn.ModuleList(_KINDS[kind](self.architecture) for kind in self.architecture.kinds)
         self.max_steps = self.architecture.steps
 
-    def encode(self, style: Tensor) -> EncodedStyle:
-        """Return H_{l,t}^s of a style image (B or 1, 3, H, W), in one pass through the forward maps."""
-        return tuple(cast(GramGradient, g).encode(style) for g in self.gradients)
+    def encode(self, style: Tensor, regions: Tensor | None = None) -> EncodedStyle:
+        """Return H_{l,t}^s of a style image (B or 1, 3, H, W), in one pass through the forward maps.
 
-    def forward(self, x: Tensor, data: EncodedStyle, t: int) -> Tensor:
+        With ``regions``, weights (R, H, W) >= 0 of the pixels of one image, uint8 or floating, of each of its R
+        regions. Raises ValueError where they are of another size.
+        """
+        if regions is not None:
+            if style.shape[0] != 1 or regions.shape[-2:] != style.shape[-2:]:
+                raise ValueError(f"regions {tuple(regions.shape)} do not lie on one style image {tuple(style.shape)}")
+            regions = at_least_single(regions.to(style))
+        return tuple(cast(GramGradient, g).encode(style, regions) for g in self.gradients)
+
+    def forward(self, x: Tensor, data: EncodedStyle | Regional, t: int) -> Tensor:
         """Return g_t(x)."""
+        if isinstance(data, Regional):
+            return cast(Tensor, self.gradients[t](x, data.styles[t], data.weights(x)))
         return cast(Tensor, self.gradients[t](x, data[t]))
+
+
+class Plan(NamedTuple):
+    """What of an update is the same at all pixels, made of sums over them.
+
+    Attributes:
+        levels: the Gram steps F_l -> D_l, l = 1..L.
+        colours: that of the colours themselves, where the architecture has it.
+        loss: what the steps descend, (B, 1, 1, 1), and zero where there is no loss to go with them.
+    """
+
+    levels: tuple[Affine, ...]
+    colours: Affine | None
+    loss: Tensor
 
 
 class GramGradient(nn.Module):
@@ -100,6 +136,7 @@ class GramGradient(nn.Module):
     """
 
     gated: bool
+    centred: bool  # whether the Gram steps need means beside Grams
     colour_gain_at_start: float
 
     def __init__(self, architecture: Architecture) -> None:
@@ -123,40 +160,90 @@ class GramGradient(nn.Module):
             y = relu(maps[-1][-1])
         return maps
 
-    def encode(self, style: Tensor) -> tuple[Moments, ...]:
-        """Return H_l^s of a style image, l = 1..L."""
+    def encode(self, style: Tensor, regions: Tensor | None = None) -> tuple[Moments, ...]:
+        """Return H_l^s of a style image, l = 1..L, and the moments of its colours; of each region, if there are."""
         taps = [outputs[-1] for outputs in self.features(style)]
+        levels = pyramid(regions, len(taps))
         with torch.autocast(style.device.type, enabled=False):
-            found = [moments(at_least_single(tap)) for tap in taps]
-            encoded = [
-                Moments(a @ mean, a @ covariance @ a.mT)
-                for (mean, covariance), a in zip(found, self.style_maps, strict=True)
-            ]
-            if self.architecture.colours:
-                encoded.append(moments(style - 0.5))
-        return tuple(encoded)
+            return self.carry_over(self.sums(style, taps, levels, about_mean=True))
 
-    def forward(self, x: Tensor, style: tuple[Moments, ...]) -> Tensor:
-        """Return g_t(x)."""
+    def carry_over(self, found: Sequence[Sums]) -> tuple[Moments, ...]:
+        """Return the encoded style that the sums about the mean of its taps and colours are."""
+        moments = [s.moments for s in found]
+        levels = [
+            Moments(a @ mean, a @ covariance @ a.mT)
+            for (mean, covariance), a in zip(moments, self.style_maps, strict=False)
+        ]
+        return (*levels, *moments[len(levels) :])
+
+    def forward(self, x: Tensor, style: tuple[Moments, ...], regions: Tensor | None = None) -> Tensor:
+        """Return g_t(x); with ``regions``, weights (R, H, W) that sum to 1, the style has R in the batch's place.
+
+        The four methods that it calls are what a picture in tiles needs: the sums add up over tiles, the plan is made
+        once, the displacement of a tile needs only the pixels around it, and the rest is pixel by pixel.
+        """
+        levels = pyramid(regions, len(self.levels))
         # 1. Forward maps, h_l^f.
         maps = self.features(x)
-        # 2. Gram steps, D_l.
+        # 2. Gram steps, made of the sums over all pixels.
         with torch.autocast(x.device.type, enabled=False):
-            directions, loss = self.directions([at_least_single(outputs[-1]) for outputs in maps], style)
+            plan = self.plan(self.sums(x, [outputs[-1] for outputs in maps], levels), style)
         # 3. Backward maps, h_l^b: from the deepest level down, the D_l added as they are passed.
-        d = self.carry(directions, maps, x)
+        d = self.displacement(x, maps, plan, levels)
         with torch.autocast(x.device.type, enabled=False):
-            d = self.length(at_least_single(d), loss) if self.architecture.bounded else d
-            if self.architecture.colours:
-                d = d + self.colour_gain * whitening_step(at_least_single(x) - 0.5, style[-1])
+            return self.finish(x, d, plan, self.slope(d), levels[0])
+
+    def sums(
+        self,
+        x: Tensor,
+        taps: Sequence[Tensor],
+        regions: Sequence[Tensor | None],
+        *,
+        about_mean: bool | None = None,
+    ) -> list[Sums]:
+        """Return the sums over pixels of the taps and the colours: what the update needs, or an encoded style."""
+        about_mean = self.centred if about_mean is None else about_mean
+        found = [sums(at_least_single(tap), m, about_mean=about_mean) for tap, m in zip(taps, regions, strict=True)]
+        if self.architecture.colours:
+            found.append(sums(at_least_single(x) - 0.5, regions[0]))
+        return found
+
+    def plan(self, found: Sequence[Sums], style: tuple[Moments, ...]) -> Plan:
+        """Return what the update does, from the sums over all pixels."""
+        levels, loss = self.steps(found[: len(self.levels)], style)
+        colours = whitening_map(found[-1].moments, style[-1]) if self.architecture.colours else None
+        return Plan(tuple(levels), colours, loss)
+
+    def displacement(
+        self, x: Tensor, maps: Sequence[Sequence[Tensor]], plan: Plan, regions: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Return d = sum_l h_l^b(D_l), before it is given its length."""
+        with torch.autocast(x.device.type, enabled=False):
+            directions = [
+                step(at_least_single(outputs[-1]), m)
+                for step, outputs, m in zip(plan.levels, maps, regions, strict=True)
+            ]
+        return self.carry(directions, maps, x)
+
+    def slope(self, d: Tensor) -> Tensor | None:
+        """Return the mean over pixels of ||d||^2, (B, 1, 1, 1), if the length of the update depends on it."""
+        return None
+
+    def finish(self, x: Tensor, d: Tensor, plan: Plan, slope: Tensor | None, regions: Tensor | None) -> Tensor:
+        """Return g_t(x), pixel by pixel: d at its length, the step of the colours, the bound."""
+        d = at_least_single(d)
+        if slope is not None:
+            d = self.length(plan.loss, slope) * d
+        if plan.colours is not None:
+            d = d + self.colour_gain * plan.colours(at_least_single(x) - 0.5, regions)
         return softsign(d) if self.architecture.bounded else d
 
-    def directions(self, taps: Sequence[Tensor], style: tuple[Moments, ...]) -> tuple[list[Tensor], Tensor]:
-        """Return D_l of the taps and the loss (B, 1, 1, 1) that they descend."""
+    def steps(self, found: Sequence[Sums], style: tuple[Moments, ...]) -> tuple[list[Affine], Tensor]:
+        """Return the maps F_l -> D_l and the loss (B, 1, 1, 1) that they descend."""
         raise NotImplementedError
 
-    def length(self, d: Tensor, loss: Tensor) -> Tensor:
-        """Return d at the length it is to have."""
+    def length(self, loss: Tensor, slope: Tensor) -> Tensor:
+        """Return what d is multiplied by, (B, 1, 1, 1), where it has a :meth:`slope`."""
         raise NotImplementedError
 
     def carry(self, directions: Sequence[Tensor], maps: Sequence[Sequence[Tensor]], x: Tensor) -> Tensor:
@@ -171,13 +258,14 @@ class GramGradient(nn.Module):
 
 
 class WhiteningGradient(GramGradient):
-    """The Gram step preconditioned, see :func:`~apps.style_transfer.gram_step.whitening_step`.
+    """The Gram step preconditioned, see :func:`~apps.style_transfer.gram_step.whitening_map`.
 
     What its backward maps carry is a displacement of the features, not a derivative: they are a decoder with ReLUs of
     its own, and the length of the update is learned. It starts short, so that the solver starts close to the identity.
     """
 
     gated = False
+    centred = True
     colour_gain_at_start = 0.1
 
     def __init__(self, architecture: Architecture) -> None:
@@ -186,13 +274,10 @@ class WhiteningGradient(GramGradient):
             with torch.no_grad():
                 cast(nn.Conv2d, cast(Level, self.levels[0]).backward_maps[0]).weight.mul_(0.05)
 
-    def directions(self, taps: Sequence[Tensor], style: tuple[Moments, ...]) -> tuple[list[Tensor], Tensor]:
-        """Return D_l of the taps; there is no loss to go with them."""
-        return [whitening_step(tap, h) for tap, h in zip(taps, style, strict=False)], taps[0].new_zeros(1, 1, 1, 1)
-
-    def length(self, d: Tensor, loss: Tensor) -> Tensor:
-        """Return d."""
-        return d
+    def steps(self, found: Sequence[Sums], style: tuple[Moments, ...]) -> tuple[list[Affine], Tensor]:
+        """Return the maps F_l -> D_l; there is no loss to go with them."""
+        levels = [whitening_map(f.moments, h) for f, h in zip(found, style, strict=False)]
+        return levels, levels[0].matrix.new_zeros(1, 1, 1, 1)
 
 
 class PlainGradient(GramGradient):
@@ -211,6 +296,7 @@ class PlainGradient(GramGradient):
     """
 
     gated = True
+    centred = False
     colour_gain_at_start = 0.0
 
     def __init__(self, architecture: Architecture) -> None:
@@ -225,31 +311,41 @@ class PlainGradient(GramGradient):
         for level in self.levels:
             cast(Level, level).transpose_()
 
-    def directions(self, taps: Sequence[Tensor], style: tuple[Moments, ...]) -> tuple[list[Tensor], Tensor]:
-        """Return D_l and J. For a bounded update J comes divided by S and D_l by S / n_1.
+    def steps(self, found: Sequence[Sums], style: tuple[Moments, ...]) -> tuple[list[Affine], Tensor]:
+        """Return the maps F_l -> D_l, and J. For a bounded update J comes divided by S and D_l by S / n_1.
 
         S is J with ||F^T F / n||^2 + ||H||^2 in place of the residuals. Polyak's step is the same, and neither loud
-        features nor many pixels make it over- or underflow.
+        features nor many pixels make it over- or underflow. Of regions, J is the mean, each counted by its pixels.
         """
-        rows = [tap.flatten(2) for tap in taps]
-        grams = [(r @ r.mT / r.shape[-1], h.gram) for r, h in zip(rows, style, strict=False)]
-        weights = [w / (len(taps) * tap.shape[1] ** 2) for w, tap in zip(self.level_weights.exp(), taps, strict=True)]
-        root, n = taps[0].new_ones(1, 1, 1), 1
-        if self.architecture.bounded:
-            energy = [w * (_energy(g) + _energy(h)) for w, (g, h) in zip(weights, grams, strict=True)]
-            root, n = (sum(energy, torch.zeros_like(root)) + 1e-20).sqrt(), rows[0].shape[-1]
-        residuals = [(g - h) / root for g, h in grams]
-        loss = sum((w * _energy(r) for w, r in zip(weights, residuals, strict=True)), torch.zeros_like(root))
-        directions = [
-            ((4 * n / f.shape[-1]) * w * residual @ (f / root)).view_as(tap)
-            for f, w, residual, tap in zip(rows, weights, residuals, taps, strict=True)
+        grams = [(f.moments.gram, h.gram) for f, h in zip(found, style, strict=False)]
+        weights = [
+            w / (len(found) * g.shape[-1] ** 2) for w, (g, _) in zip(self.level_weights.exp(), grams, strict=True)
         ]
-        return directions, loss[..., None]
+        root: Tensor = grams[0][0].new_ones(1, 1, 1)
+        n: Tensor | int = 1
+        if self.architecture.bounded:
+            root = (self._over_levels(found, weights, [_energy(g) + _energy(h) for g, h in grams]) + 1e-20).sqrt()
+            n = found[0].total
+        residuals = [(g - h) / root for g, h in grams]
+        loss = self._over_levels(found, weights, [_energy(r) for r in residuals])
+        maps = [(4 * n / f.total) * w * r / root for f, w, r in zip(found, weights, residuals, strict=True)]
+        return [Affine(m, m.new_zeros(*m.shape[:2], 1)) for m in maps], loss[..., None]
 
-    def length(self, d: Tensor, loss: Tensor) -> Tensor:
-        """Return d at Polyak's length; d comes multiplied by n_1, so a mean over pixels takes the sum's place."""
-        slope = d.square().sum(1, keepdim=True).mean((2, 3), keepdim=True)
-        return self.alpha * loss * d / (slope + 1e-12)
+    @staticmethod
+    def _over_levels(found: Sequence[Sums], weights: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """Return the weighted sum over the levels of what each region has there."""
+        terms = [w * f.pooled(v) for f, w, v in zip(found, weights, values, strict=True)]
+        return torch.stack(terms).sum(0)
+
+    def slope(self, d: Tensor) -> Tensor | None:
+        """Return the mean over pixels of ||d||^2; d comes multiplied by n_1, so it takes the place of the sum."""
+        if not self.architecture.bounded:
+            return None
+        return at_least_single(d).square().sum(1, keepdim=True).mean((2, 3), keepdim=True)
+
+    def length(self, loss: Tensor, slope: Tensor) -> Tensor:
+        """Return Polyak's."""
+        return self.alpha * loss / (slope + 1e-12)
 
 
 _KINDS: dict[str, type[GramGradient]] = {"whitening": WhiteningGradient, "gradient": PlainGradient}
@@ -257,54 +353,6 @@ _KINDS: dict[str, type[GramGradient]] = {"whitening": WhiteningGradient, "gradie
 
 def _energy(k: Tensor) -> Tensor:
     return k.square().sum((1, 2), keepdim=True)
-
-
-class Level(nn.Module):
-    """One level: pooling (but for the first), 3 x 3 convolutions up, and those that mirror them down."""
-
-    def __init__(
-        self, below: int, channels: int, *, convolutions: int, pool: bool, gated: bool, padding: Padding
-    ) -> None:
-        super().__init__()
-        self.pool = pool
-        self.gated = gated
-
-        def conv(i: int, o: int, *, bias: bool) -> nn.Conv2d:
-            layer = nn.Conv2d(i, o, 3, padding=1, padding_mode=padding, bias=bias)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-            return layer
-
-        ins = (below, *[channels] * (convolutions - 1))
-        self.forward_maps = nn.ModuleList(conv(i, channels, bias=True) for i in ins)
-        # backward_maps[k] mirrors forward_maps[k]: they are passed from the last to the first.
-        self.backward_maps = nn.ModuleList(conv(channels, i, bias=not gated) for i in ins)
-
-    def forward(self, y: Tensor) -> list[Tensor]:
-        """Return the outputs of the convolutions, before their activation."""
-        y = _halve(y) if self.pool else y
-        outputs: list[Tensor] = []
-        for layer in self.forward_maps:
-            outputs.append(layer(relu(outputs[-1]) if outputs else y))
-        return outputs
-
-    def backward_map(self, d: Tensor, outputs: Sequence[Tensor], *, size: torch.Size) -> Tensor:
-        """Carry d from the tap to the input of the level, of the given size: the mirror image of :meth:`forward`."""
-        for k in reversed(range(len(self.backward_maps))):
-            d = self.backward_maps[k](d)
-            if k:
-                d = d * (outputs[k - 1] > 0) if self.gated else relu(d)
-        return _double(d, size) if self.pool else d
-
-    @torch.no_grad()
-    def transpose_(self) -> None:
-        """Make the backward maps the exact transposes of the forward maps (with zero padding: their adjoints)."""
-        for mirror, source in zip(self.backward_maps, self.forward_maps, strict=True):
-            cast(nn.Conv2d, mirror).weight.copy_(cast(nn.Conv2d, source).weight.transpose(0, 1).flip(2, 3))
-        if self.pool:
-            # The transpose of averaging 2 x 2 pixels repeats a pixel and divides by four.
-            cast(nn.Conv2d, self.backward_maps[0]).weight.mul_(0.25)
 
 
 @torch.no_grad()
@@ -348,13 +396,3 @@ def _identity(like: nn.Conv2d, noise: float) -> nn.Conv2d:
     if layer.bias is not None:
         layer.bias.zero_()
     return layer
-
-
-def _halve(y: Tensor) -> Tensor:
-    # An odd side is repeated at its end first: nothing is cropped.
-    h, w = y.shape[-2:]
-    return avg_pool2d(pad(y, (0, w % 2, 0, h % 2), mode="replicate") if h % 2 or w % 2 else y, 2)
-
-
-def _double(d: Tensor, size: torch.Size) -> Tensor:
-    return interpolate(d, scale_factor=2, mode="nearest")[..., : size[0], : size[1]]

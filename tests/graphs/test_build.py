@@ -310,6 +310,8 @@ def test_bad_input(call, error, message):
         lambda: graphs.knn(BAD[0], 3),
         lambda: SMALL.to_dense(),
         lambda: SMALL.to_scipy(),
+        lambda: graphs.GuidedFilter(BAD, 1, 1e-3),
+        lambda: graphs.CoarseLowPass(SMALL, 3),
     ],
 )
 def test_memory_that_will_not_suffice_is_named_before_anything_starts(call, monkeypatch):

@@ -15,6 +15,7 @@ import graphs
 from apps.style_transfer import EXAMPLE_CONTENT, read_image, resize
 from graphs import _chebyshev
 from graphs._affine import AffineSpace
+from graphs._galerkin import _degree
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,14 @@ def test_by_default_the_smoother_goes_with_the_space(photo: Tensor, change: Tens
     assert float((by_space(change) - exact).norm()) < 0.1 * float(exact.norm())
 
 
+@pytest.mark.parametrize(
+    ("side", "edge", "degree"), [(128, 12, 12), (128, 90, 18), (1024, 900, 128), (1448, 190, 256), (2048, 190, 412)]
+)
+def test_the_default_degree(side: int, edge: float, degree: int) -> None:
+    """The edge of the band, the step between nodes, 128; and beyond a megapixel more, but eight for each pixel."""
+    assert _degree(side**2, (side - 1) / 39, edge) == degree
+
+
 def test_weights_are_kept_in_single_precision_and_the_values_to_it(photo: Tensor, change: Tensor) -> None:
     laplacian = graphs.matting(photo)
     coarse = graphs.CoarseTikhonov(laplacian, 1000.0)
@@ -201,6 +210,9 @@ def test_distance_is_that_from_the_exact_projection(photo: Tensor, change: Tenso
     low_pass = graphs.CoarseLowPass(laplacian, 40)
     exact = graphs.BandlimitedProjector(graphs.eigenbasis(laplacian, 40))(change)
     assert low_pass.distance(change) == pytest.approx(float((low_pass(change) - exact).norm() / exact.norm()), abs=0.05)
+    close = graphs.ChebyshevLowPass(laplacian, k=40)
+    fine = graphs.ChebyshevLowPass(laplacian, cutoff=close.cutoff, order=16 * close.order)(change)
+    assert low_pass.distance(change) == pytest.approx(float((low_pass(change) - fine).norm() / fine.norm()), rel=1e-3)
 
 
 def test_copies_and_devices(laplacian: graphs.Laplacian, device: torch.device) -> None:

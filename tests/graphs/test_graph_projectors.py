@@ -233,7 +233,10 @@ def test_the_distance_of_a_low_pass_is_that_to_the_projection(laplacian, spectru
     v = images()
     exact = graphs.BandlimitedProjector(graphs.eigenbasis(laplacian, k))(v)
     assert operator.distance(v) == pytest.approx(float((operator(v) - exact).norm() / exact.norm()), rel=0.25)
+    assert operator.sharper().order == 16 * operator.order
+    assert operator.sharper().cutoff == operator.cutoff
     finer = graphs.ChebyshevLowPass(laplacian, cutoff=operator.cutoff, order=8 * operator.order)
+    assert finer.sharper().order == 128 * operator.order
     assert finer.distance(v) < operator.distance(v) / 2
 
 

@@ -83,6 +83,27 @@ def test_threads_and_large_signals_change_nothing():
     np.testing.assert_allclose(one.numpy(), laplacian.to_scipy() @ x.numpy(), atol=1e-10)
 
 
+@pytest.mark.parametrize("planes", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    "laplacian",
+    [
+        graphs.matting(picture(128, 120)),  # 15 KB a plane: rows that would share their places in the caches
+        graphs.grid(picture(128, 121), neighbours=8),
+        graphs.grid(torch.rand(1, 1, 9, 40, 41), neighbours=26),  # 13 diagonals: three times four, and one
+    ],
+    ids=["matting", "grid8", "video"],
+)
+def test_planes_and_diagonals_are_worked_on_together_where_all_meet(laplacian, planes):
+    x, z = torch.randn(2, planes, laplacian.n, dtype=torch.float64)
+    exact = torch.from_numpy(laplacian.to_scipy() @ x.numpy().T).T
+    torch.testing.assert_close(laplacian.combine(x), exact)
+    torch.testing.assert_close(laplacian.combine(x.float()), exact.float(), rtol=1e-4, atol=1e-4)
+    expected = exact - 2 * x + 3 * z
+    torch.testing.assert_close(laplacian.combine(x, 1.0, -2.0, z, 3.0, out=z), expected)
+    constant = torch.full((planes, laplacian.n), 0.3)
+    assert not laplacian.combine(constant).any()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch itself, on its first jvp
 @pytest.mark.parametrize("name", ["matting", "knn", "normalised grid"])
 def test_derivatives(name, device):

@@ -137,6 +137,16 @@ def test_cutoff_and_count_are_inverse(laplacian, exact):
     assert graphs.cutoff_for(laplacian, 0.5) == graphs.cutoff_for(laplacian, 112)
 
 
+def test_the_exact_cutoff_lies_between_two_eigenvalues(laplacian, exact):
+    for k in (1, 10, 0.25, 223):
+        cutoff = graphs.cutoff_for(laplacian, k, "exact")
+        assert (exact[0] <= cutoff).sum() == (56 if k == 0.25 else k)
+    assert graphs.cutoff_for(laplacian, 224, "exact") == laplacian.lambda_max
+    assert graphs.cutoff_for(graphs.grid((10, 10)), 2, "exact") == pytest.approx(2 - 2 * np.cos(np.pi / 10))  # twice
+    with pytest.raises(ValueError, match="'stochastic' or 'exact', got 'guess'"):
+        graphs.cutoff_for(laplacian, 10, "guess")
+
+
 def test_the_exact_count_is_exact(laplacian, exact):
     for cutoff in (0.0, 0.01, 0.1):
         assert np.abs(exact[0] - cutoff).min() > 1e-6 or cutoff == 0

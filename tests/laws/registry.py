@@ -17,6 +17,7 @@ from torch import Tensor
 
 import graphs
 import unroll
+from apps.style_transfer.projectors import Mixed
 from unroll import penalties, sets
 
 
@@ -51,6 +52,13 @@ def _bandlimited() -> graphs.BandlimitedProjector:
 
 def _tikhonov(gamma: float) -> graphs.Tikhonov:
     return graphs.Tikhonov(_matting(), gamma, rtol=1e-12)
+
+
+_BOUND = (1e-3 * 42) ** 0.5
+
+
+def _roughness(x: Tensor) -> Tensor:
+    return _matting().quadratic(x)[:, None, None, None].clamp_min(0).sqrt()
 
 
 def _per_channel() -> graphs.PerChannel:
@@ -150,6 +158,13 @@ CASES: dict[str, Case] = {
         f=lambda x: 50.0 * _matting().quadratic(x).sum(),
         rtol=1e-7,
     ),
+    "dirichlet ball": Case(
+        lambda: graphs.DirichletBall(_matting(), 1e-3, rtol=1e-12),
+        IMAGE,
+        # The iterations meet the energy to somewhat less than rounding.
+        set=ball(_roughness, _BOUND)._replace(contains=lambda x: below(_roughness(x), _BOUND, slack=1e-6)),
+        rtol=1e-7,
+    ),
     "heat": Case(lambda: graphs.SpectralFilter.heat(_matting()), IMAGE),
     "meyer's wavelet": Case(lambda: graphs.FilterBank.meyer(_matting(), 3).filters[1], IMAGE),
     "second power": Case(lambda: graphs.SpectralFilter(_matting(), lambda x: x**2), IMAGE),
@@ -159,6 +174,8 @@ CASES: dict[str, Case] = {
     "bandlimited around a guide": Case(
         lambda: graphs.Around(_bandlimited(), _image()[None]), IMAGE, set=moved(span(U9), _image()[None])
     ),
+    "mixed with the identity, linear": Case(lambda: Mixed(_tikhonov(100.0), 0.3), IMAGE),
+    "mixed with the identity, a prox": Case(lambda: Mixed(unroll.SoftThreshold(0.7), 0.3)),
     "tikhonov around a guide": Case(
         lambda: graphs.Around(graphs.Tikhonov(_matting(), 100.0, rtol=1e-12), _image()[None]),
         IMAGE,

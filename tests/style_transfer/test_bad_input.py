@@ -60,7 +60,7 @@ BAD_PICTURES: dict[str, tuple[Make, str]] = {
     "truncated": (truncated, "damaged or cut short .*: export the picture again"),
     "text": (text, "is not a picture that can be read: give a JPEG"),
     "empty": (empty, r"is empty \(0 bytes\)"),
-    "folder": (folder, "is a folder: give the path of a picture"),
+    "folder": (folder, "is a folder without pictures"),
     "8 x 8": (small, "is 8 x 8 pixels: each side needs 16 or more"),
 }
 
@@ -78,7 +78,9 @@ def refused(
     out.mkdir()
 
     def call(*arguments: object, command: str = "stylize") -> str:
-        base = ["-c", content_file, "-s", style_file, "-o", out / "out.png", "--weights", weights]
+        base = ["-o", out / "out.png", "--weights", weights]
+        base += [] if "-c" in arguments else ["-c", content_file]
+        base += [] if "-s" in arguments else ["-s", style_file]
         status, output, err = program(command, *(base if command == "stylize" else []), *arguments)
         assert (status, output) == (2, "")
         assert err.count("\n") == 1, err
@@ -120,6 +122,13 @@ def test_bad_pictures(refused: Callable[..., str], tmp_path: Path, role: str, ki
         ("--projector tikhonov --gamma -1", "gamma must be a number of at least 0"),
         ("--projector tikhonov --gamma nan", "gamma must be a number of at least 0"),
         ("--projector matting-chebyshev --order 0", "order must be at least 1"),
+        ("--photo-strength 2", "strength of a projector .--photo-strength. is from 0 to 1, got 2"),
+        ("--photo-strength nan", "is from 0 to 1, got nan"),
+        ("--style-scale 0", "style-scale must be above 0 and at most 4, got 0"),
+        ("--style-scale inf", "style-scale must be above 0 and at most 4, got inf"),
+        ("--preserve-color hue", "invalid choice: 'hue' .*luminance"),
+        ("--style-weights 1 2", "1 styles want 1 weights, got 2"),
+        ("-s hokusai", "no style hokusai: give a picture, a saved style, or a name that style list shows"),
         ("--alpha nan", "alpha must be a number of at least 0"),
         ("--alpha inf", "alpha must be a number of at least 0"),
         ("--solver gatys --alpha -1", "alpha must be a number of at least 0"),
@@ -154,8 +163,7 @@ def test_a_device_that_is_not_there(refused: Callable[..., str], monkeypatch: py
 
 def test_bad_outputs(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_says(refused("-o", tmp_path / "absent" / "out.png"), "absent does not exist: create it first")
-    assert_says(refused("-o", tmp_path), "is a folder: give a file name")
-    assert_says(refused("-o", tmp_path / "out" / "out.gif"), "no known suffix: end it in .png")
+    assert_says(refused("-o", tmp_path / "out" / "out.xyz"), "no known suffix: end it in .png")
 
     def refuse(**options: object) -> None:
         raise PermissionError(13, "Permission denied")

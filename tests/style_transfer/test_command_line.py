@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from style_helpers import Program, draw, save_weights
 from torch import Tensor
 
@@ -32,7 +32,8 @@ def stylize(program: Program, content_file: Path, style_file: Path, weights: Pat
 
     def call(*arguments: object, content: Path = content_file) -> dict[str, Any]:
         output = tmp_path / "out.png"
-        base = ["-c", content, "-s", style_file, "-o", output, "--weights", weights, "--json", "--device", "cpu"]
+        base = ["-c", content, "-s", style_file, "-o", output, "--overwrite", "--weights", weights]
+        base += ["--json", "--device", "cpu"]
         status, out, err = program(*base, *arguments)
         assert status == 0, err
         report: dict[str, Any] = json.loads(out)
@@ -113,9 +114,18 @@ def test_alpha_0_returns_the_photograph(stylize: Stylize, content_file: Path, so
         ("--projector tikhonov", "--gamma 1"),
         ("--projector tikhonov", "--projector tikhonov-coarse"),
         ("--projector matting --k 12", "--projector matting-coarse"),
-        ("--photo", "--gamma 1"),
+        ("--photo", "--energy 1e-5"),
+        ("--photo --energy 1e-5", "--eps 1e-2"),
         ("--photo", "--projector none"),
         ("--photo", "--domain image"),
+        ("--photo", "--photo-strength 0.5"),
+        ("", "--photo-strength 0.5"),
+        ("--projector tikhonov", "--photo-strength 0.5"),
+        ("", "--style-scale 2"),
+        ("", "--preserve-color luminance"),
+        ("", "--preserve-color histogram"),
+        ("", "-s hokusai-great-wave --style-weights 1 1"),
+        ("-s hokusai-great-wave --style-weights 1 1", "--style-weights 1 3"),
         ("--solver gd --steps 3", "--style-weight 5e-5"),
         ("--solver gd --steps 3", "--content-weight 100"),
         ("--solver luan --steps 3", "--photo-weight 1e6"),
@@ -167,13 +177,14 @@ def test_alpha_and_profile_are_carried_through_and_not_stylised_into(
     rgb = np.asarray(to_pil(photo))
     alpha = np.arange(32 * 48).reshape(32, 48).astype(np.uint8)
     content = tmp_path / "cut-out.png"
-    Image.fromarray(np.dstack([rgb, alpha])).save(content, icc_profile=b"a profile")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(np.dstack([rgb, alpha])).save(content, icc_profile=profile)
     plain, report = stylize(), stylize(content=content)
     assert torch.equal(plain["image"], report["image"])
     written = read_image(tmp_path / "out.png")
     assert written.alpha is not None
     np.testing.assert_array_equal(written.alpha, alpha)
-    assert written.icc_profile == b"a profile"
+    assert written.icc_profile == profile
     stylize("--size", "24", content=content)
     smaller = read_image(tmp_path / "out.png").alpha
     assert smaller is not None
@@ -191,7 +202,7 @@ def test_an_upright_picture_comes_out_of_a_turned_one(stylize: Stylize, tmp_path
 def test_only_the_report_is_on_standard_output(
     program: Program, content_file: Path, style_file: Path, weights: Path, tmp_path: Path
 ) -> None:
-    base = ["-c", content_file, "-s", style_file, "-o", tmp_path / "out.png", "--weights", weights]
+    base = ["-c", content_file, "-s", style_file, "-o", tmp_path / "out.png", "--overwrite", "--weights", weights]
     status, out, err = program(*base)
     assert (status, out) == (0, "")
     assert "out.png" in err

@@ -150,6 +150,8 @@ def test_each_option_changes_the_result(
         (ProjectorOptions("matting", k=1), {"domain": "image"}),
         (ProjectorOptions("matting-chebyshev", k=12), {"order": 10}),
         (ProjectorOptions("matting-chebyshev", k=12), {"k": 100}),
+        (ProjectorOptions("matting-energy"), {"energy": 1e-2}),
+        (ProjectorOptions("matting-energy"), {"eps": 1e-2}),
         (ProjectorOptions("tikhonov"), {"gamma": 1.0}),
         (ProjectorOptions("tikhonov"), {"domain": "image"}),
         (ProjectorOptions("tikhonov"), {"name": "box"}),

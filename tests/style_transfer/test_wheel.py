@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE, read_image
+from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE, gallery, read_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,8 +26,9 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path: Path, content_file: Path,
     for name in ("unroll/py.typed", "graphs/py.typed", "apps/style_transfer/py.typed"):
         assert (target / name).exists()
     assert (target / "apps/style_transfer/weights/LICENSE-VGG.md").exists()
-    for picture in (EXAMPLE_CONTENT, EXAMPLE_STYLE):
-        assert (target / picture.relative_to(ROOT)).exists()
+    assert (target / "apps/style_transfer/serve/page/page.js").exists()
+    for picture in (EXAMPLE_CONTENT, EXAMPLE_STYLE, *(entry.path for entry in gallery().values())):
+        assert (target / picture.resolve().relative_to(ROOT)).exists()
     assert not list(target.rglob("__pycache__"))
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -39,3 +40,5 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path: Path, content_file: Path,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["size"] == [24, 16]
     assert read_image(tmp_path / "out.png").rgb.shape[-2:] == (16, 24)
+    done = run("style", "list")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(gallery())

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 import unroll
 
+STEP = 0.03
+
 
 class LeastSquares(unroll.Loss):
     """1/2 ||A x - y||^2 for rows x (B, n), data = (A, y)."""
@@ -16,6 +18,11 @@ class LeastSquares(unroll.Loss):
     def forward(self, x: Tensor, data: tuple[Tensor, Tensor]) -> Tensor:
         a, y = data
         return 0.5 * (x @ a.mT - y).abs().square().sum(-1)
+
+
+def gradient_steps(step: float = STEP) -> unroll.GradientStep:
+    """Return the gradient steps of 1/2 ||A x - y||^2, by default below 2 / L for the problem below."""
+    return unroll.GradientStep(LeastSquares(), step)
 
 
 def least_squares_prox(v: Tensor, data: tuple[Tensor, Tensor], tau: float | Tensor) -> Tensor:

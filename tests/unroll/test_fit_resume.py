@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -307,6 +308,20 @@ def test_sigterm_to_a_process_leaves_what_can_be_resumed(
     straight = here(script, tmp_path / "straight.pt", monkeypatch)
     assert same(here(script, tmp_path / "run.pt", monkeypatch), straight)
     assert capsys.readouterr().out == 2 * "interrupted False, step 6"
+
+
+def test_nothing_of_a_process_group_outlives_a_training(tmp_path: Path):
+    # A wrapper that waits for the garbage collector would reduce the gradients of later backward passes, and hold the
+    # group, threads and all, until the interpreter ends.
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    gc.disable()
+    try:
+        run(tmp_path / "run.pt")
+        held = [type(thing) for thing in gc.get_objects()]
+    finally:
+        gc.enable()
+        torch.distributed.destroy_process_group()
+    assert torch.nn.parallel.DistributedDataParallel not in held
 
 
 def test_two_processes_train_as_one_with_the_joined_batch_killed_and_resumed(

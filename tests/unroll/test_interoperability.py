@@ -1,13 +1,9 @@
-"""The solvers among the tools that people have already: transforms, compilers, exporters, operators, copies."""
+"""The solvers among the tools that people have already: transforms, and the operators of other libraries."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import pickle
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,63 +17,7 @@ from torch import Tensor, nn
 import unroll
 from unroll import recipes, sets
 
-PROBLEM = recipes.SparseRecovery(m=12, n=24)
-A = PROBLEM.matrix
-RECIPES: dict[str, Callable[[], unroll.Unrolled]] = {
-    "ista": lambda: recipes.ista(A, 3, 0.1),
-    "fista": lambda: recipes.fista(A, 3, 0.1),
-    "lista": lambda: recipes.lista(A, 3),
-    "lista_cp": lambda: recipes.lista_cp(A, 3, selection=recipes.Selection(0.1, 0.2)),
-    "tilista": lambda: recipes.tilista(A, 3),
-    "alista": lambda: recipes.alista(A, 3),
-    "gradient": lambda: unroll.Unrolled(unroll.GradientStep(unroll.LeastSquares(A), 0.1), steps=3),
-}
-
-
-def data() -> tuple[Tensor, Tensor]:
-    x, y = PROBLEM.batch(4, torch.Generator().manual_seed(1))
-    return torch.zeros_like(x), y
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_compile_as_one_graph(name: str) -> None:
-    torch.compiler.reset()
-    solver, (x0, y) = RECIPES[name](), data()
-    compiled = torch.compile(solver, fullgraph=True, backend="eager")
-    expected, found = solver(x0, y).x, compiled(x0, y).x
-    assert torch.equal(found, expected)
-    parameters = list(solver.parameters())
-    if parameters:
-        for one, other in zip(
-            torch.autograd.grad(found.square().sum(), parameters),
-            torch.autograd.grad(expected.square().sum(), parameters),
-            strict=True,
-        ):
-            torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_export_to_onnx_and_give_the_same_there(name: str, tmp_path: Path) -> None:
-    import onnxruntime
-
-    solver, (x0, y) = RECIPES[name]().eval(), data()
-    batch = torch.export.Dim("batch", min=2)
-    program = torch.export.export(solver, (x0, y), dynamic_shapes={"x0": {0: batch}, "data": {0: batch}})
-    larger = (torch.cat([x0, x0]), torch.cat([y, -y]))
-    with torch.no_grad():
-        expected = solver(*larger).x
-        torch.testing.assert_close(program.module()(*larger).x, expected)
-    logging.disable(logging.WARNING)  # that a Solution has a status, None, which ONNX cannot say
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "solver.onnx")
-    finally:
-        logging.disable(logging.NOTSET)
-    session = onnxruntime.InferenceSession(tmp_path / "solver.onnx", providers=["CPUExecutionProvider"])
-    assert [port.name for port in session.get_inputs()] == ["x0", "data"]
-    (found,) = session.run(None, {"x0": larger[0].numpy(), "data": larger[1].numpy()})
-    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-6)
+A = recipes.SparseRecovery(m=12, n=24).matrix
 
 
 def test_jacobians_through_a_solver_are_those_of_its_closed_form() -> None:
@@ -85,7 +25,7 @@ def test_jacobians_through_a_solver_are_those_of_its_closed_form() -> None:
     tau = 1 / float(torch.linalg.matrix_norm(a, 2)) ** 2
     solver = unroll.Unrolled(unroll.GradientStep(unroll.LeastSquares(a), tau), steps=5)
     basis = torch.linalg.qr(torch.randn(24, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
-    y = data()[1].double()
+    y = torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     x0 = torch.zeros(1, 24, dtype=torch.float64)
 
     def solve(one: Tensor) -> Tensor:
@@ -221,36 +161,6 @@ def test_wrong_maps_are_named() -> None:
         unroll.LeastSquares(torch.from_numpy(DENSE))(torch.ones(2, 6), torch.ones(2, 5))
     with pytest.raises(ValueError, match=r"A x has the shape \(2, 5\) and the data \(1, 5\): they must agree"):
         unroll.LeastSquares(ours)(torch.ones(2, 7), torch.ones(1, 5))
-
-
-# Copies and state.
-
-STATE = {
-    "ista": [],
-    "fista": [],
-    "lista": ["update.encoder", *(f"update.{k}.{t}" for k in ("mixing", "thresholds") for t in range(3))],
-    "lista_cp": [f"update.updates.{t}.{k}" for t in range(3) for k in ("weights", "threshold")],
-    "tilista": ["update.weights", *(f"update.{k}.{t}" for k in ("step_sizes", "thresholds") for t in range(3))],
-    "alista": [f"update.updates.{t}.{k}" for t in range(3) for k in ("step_size", "threshold")],
-    "gradient": [],
-}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_state_dicts_are_what_the_documents_say_and_copies_solve_alike(name: str) -> None:
-    solver, (x0, y) = RECIPES[name](), data()
-    assert sorted(solver.state_dict()) == sorted(STATE[name])
-    expected = solver(x0, y).x
-    for twin in (copy.copy(solver), copy.deepcopy(solver), pickle.loads(pickle.dumps(solver))):
-        assert torch.equal(twin(x0, y).x, expected)
-    own = {p.data_ptr() for p in solver.parameters()}
-    assert own.isdisjoint(p.data_ptr() for p in copy.deepcopy(solver).parameters())
-    wide = copy.deepcopy(solver).to(torch.float64)
-    found = wide(x0.double(), y.double()).x
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-5)
-    meta = copy.deepcopy(solver).to("meta")
-    assert meta(x0.to("meta"), y.to("meta")).x.is_meta
 
 
 def test_maps_survive_copies() -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import unroll
 from unroll import penalties, sets
+
+with warnings.catch_warnings():
+    # jaxopt says on import that it is no longer developed.
+    warnings.simplefilter("ignore")
+    from jaxopt import prox
 
 D = torch.float64
 
@@ -46,6 +56,25 @@ def test_tau_may_differ_between_samples_and_is_differentiated(
     torch.testing.assert_close(operator(v, taus), each, rtol=1e-6, atol=1e-6)
     assert float((each[0] - operator(v[0], 1.7)).abs().max()) > 1e-3
     assert torch.autograd.gradcheck(lambda tau: operator(v, tau), (taus.requires_grad_(),), atol=1e-4)
+
+
+PEERS: dict[str, tuple[unroll.ProximalOperator, Callable[[Any, float], Any]]] = {
+    "l1": (unroll.SoftThreshold(0.5), lambda v, tau: prox.prox_lasso(v, 0.5, tau)),
+    "elastic net": (penalties.ElasticNet(0.5, 0.3), lambda v, tau: prox.prox_elastic_net(v, (0.5, 0.3), tau)),
+    "l2": (penalties.L2Norm(0.5), lambda v, tau: prox.prox_group_lasso(v, 0.5, tau)),
+    "squared l2": (penalties.SquaredL2(0.5), lambda v, tau: prox.prox_ridge(v, 0.5, tau)),
+    "non-negative": (sets.NonNegative(), lambda v, tau: prox.prox_non_negative_lasso(v, 0.0, tau)),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PEERS.values(), ids=list(PEERS))
+def test_proximal_operators_are_those_of_jaxopt(
+    ours: unroll.ProximalOperator, theirs: Callable[[Any, float], Any]
+) -> None:
+    for v in noise(4, 6, seed=3):
+        for tau in (0.3, 2.0):
+            expected = torch.from_numpy(np.array(theirs(v.float().numpy(), tau))).double()
+            torch.testing.assert_close(ours(v, tau), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

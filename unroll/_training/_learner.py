@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -95,10 +96,19 @@ class Learner:
         """The parts as they are to be used: their average, if there is one."""
         return self.parts if self.average is None else cast(Parts, self.average.module)
 
-    def distribute(self, processes: Processes) -> None:
-        """Share the gradients with the other processes from now on."""
-        idle = self.parts.solver.update.max_steps is not None
-        self.objective = processes.wrap(self.objective, idle_parameters=idle)
+    @contextmanager
+    def distributed(self, processes: Processes) -> Iterator[None]:
+        """Share the gradients with the other processes within the block.
+
+        With the wrapper go its hooks on the parameters and its hold on the process group: a backward pass after the
+        training is of this process alone, and the group can end before the interpreter does.
+        """
+        own, idle = self.objective, self.parts.solver.update.max_steps is not None
+        self.objective = processes.wrap(own, idle_parameters=idle)
+        try:
+            yield
+        finally:
+            self.objective = own
 
     def step(self, batch: Any, at: Progress) -> Mapping[str, Tensor | float]:
         """Take a step and return what there is to be logged; nothing is changed where the gradient is not finite."""

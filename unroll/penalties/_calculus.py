@@ -1,5 +1,7 @@
 """New proximal operators from given ones, by the rules that hold exactly.
 
+Each takes the shapes that the operator inside takes, at the cost of that and of O(n).
+
 Source of all: P. Combettes and J.-C. Pesquet, "Proximal splitting methods in signal processing", 2011, table 10.1;
 N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.
 """
@@ -35,7 +37,10 @@ class _Derived(ProximalOperator):
 class Weighted(_Derived):
     """The prox of g(x) = weight f(x), prox_{tau weight f}(v), from prox_{tau f}.
 
-    ``weight`` > 0 is a number or a tensor, a Parameter if it is to be learned; a projector stays what it is.
+    ``weight`` > 0 is a number or a tensor, a Parameter if it is to be learned; a projector stays what it is. Shapes and
+    cost are those of f.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.2.
     """
 
     weight: float | Tensor
@@ -53,7 +58,9 @@ class Weighted(_Derived):
 class Rescaled(_Derived):
     """The prox of g(x) = f(a x), for a number a != 0: prox_{tau a^2 f}(a v) / a.
 
-    Of the projection onto C it makes that onto C / a.
+    Of the projection onto C it makes that onto C / a. Shapes and cost are those of f.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.2.
     """
 
     def __init__(self, operator: ProximalOperator, a: float) -> None:
@@ -72,7 +79,9 @@ class Translated(_Derived):
     """The prox of g(x) = f(x - offset): offset + prox_{tau f}(v - offset).
 
     Of the projection onto C it makes that onto offset + C. ``offset`` broadcasts against the signal and is used in its
-    dtype and on its device; it may be a Parameter.
+    dtype and on its device; it may be a Parameter. Shapes and cost are those of f.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.2.
     """
 
     offset: Tensor
@@ -97,6 +106,9 @@ class QuadraticPerturbation(_Derived):
 
     Here s = tau / (1 + tau ridge). ``ridge`` and ``centre`` are numbers or tensors; tau ridge must be constant where f
     couples entries, ``centre`` broadcasts against v. With 0 < ridge, g is strongly convex and its prox a contraction.
+    Shapes and cost are those of f.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.2.
     """
 
     ridge: float | Tensor
@@ -120,7 +132,7 @@ class Conjugate(_Derived):
 
     Of the projection onto C it makes the prox of its support function, and of that onto a cone minus the projection
     onto its dual. Only for convex f. Where v / tau is large and f small the difference cancels, so that the error is
-    relative to v.
+    relative to v. Shapes and cost are those of f.
 
     Source: J.-J. Moreau, "Proximité et dualité dans un espace hilbertien", 1965.
     """
@@ -140,11 +152,14 @@ class Separable(ProximalOperator):
     """The prox of f(x_1, ..., x_m) = f_1(x_1) + ... + f_m(x_m): each variable by its own operator.
 
     ``forward`` takes a tuple of m tensors and returns one; or, with ``sizes``, one tensor that holds the variables side
-    by side along its last dimension, (..., sum(sizes)), as the state of a solver does.
+    by side along its last dimension, (..., sum(sizes)), as the state of a solver does. Shapes and cost are those of the
+    f_i.
 
     Args:
         operators: m of them; laws are kept that all of them keep.
         sizes: the lengths of the variables.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, section 2.1.
     """
 
     def __init__(self, operators: Iterable[Operator], sizes: Iterable[int] | None = None) -> None:

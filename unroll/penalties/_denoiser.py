@@ -12,6 +12,8 @@ from unroll._operator import Operator
 class Denoiser(Operator):
     """Any denoiser in the loop, learned or not; it promises no law, and the solver may not converge.
 
+    Shapes and cost are those of the denoiser.
+
     The reason: prox_{tau f} is the most probable signal in Gaussian noise of variance tau sigma^2 around it, if
     exp(-f / sigma^2) is the prior.
 

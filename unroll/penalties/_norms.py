@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unroll._proximal import at_least_zero, hold, like
+from unroll._proximal import at_least_zero, hold, like, shrunk
 from unroll.penalties._base import Penalty
 from unroll.sets._base import norm
 from unroll.sets._groups import Groups
@@ -63,6 +63,8 @@ class SquaredL2(Penalty):
     """The prox of f(x) = weight/2 ||x||_2^2: v / (1 + tau weight). Any shape, real or complex.
 
     ``weight`` broadcasts against v. Linear and self-adjoint. Cost: O(n).
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     linear = True
@@ -90,8 +92,7 @@ class ElasticNet(Penalty):
 
     def prox(self, v: Tensor, strength: float | Tensor) -> Tensor:
         """Return sign(v) max(|v| - strength, 0) / (1 + strength ridge)."""
-        size = v.abs()
-        return torch.sgn(v) * (size - strength).relu() / (1 + strength * like(self.ridge, size))
+        return shrunk(v, strength) / (1 + strength * like(self.ridge, v.real if v.is_complex() else v))
 
 
 class Huber(Penalty):

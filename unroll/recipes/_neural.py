@@ -46,7 +46,7 @@ class NeuralShrinkage(RecurrentUpdate):
         sizes = torch.stack((residual.abs().mean(-1), step.abs().mean(-1)), dim=-1)
         # Of the smallest of floats rather than 0, the logarithm of which nothing can be learned from.
         sizes = sizes.clamp(min=torch.finfo(x.dtype).tiny)
-        h, z = self.cell(sizes.log(), memory or tuple(self.begin[:, None].expand(-1, len(x), -1)))
+        h, z = self.cell(sizes.log(), memory or tuple(self.begin[:, None].expand(-1, x.shape[0], -1)))
         out = softplus(self.head(z))
         gamma, theta = out[:, :1], out[:, 1:] * sizes[:, 1:]
         if self.scale is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unroll._proximal import hold
+from unroll._proximal import hold, shrunk
 from unroll._update import LearnedUpdate
 
 
@@ -34,13 +34,12 @@ class Selection:
 
 def shrink(v: Tensor, theta: float | Tensor, selection: Selection | None, t: int) -> Tensor:
     """Return sign(v) max(|v| - theta, 0), with the selected entries of v (B, n) as they are."""
-    size = v.abs()
-    shrunk = torch.sgn(v) * torch.relu(size - theta)
     count = 0 if selection is None else selection.count(v.shape[-1], t)
     if not count:
-        return shrunk
+        return shrunk(v, theta)
+    size = v.abs()
     least = size.topk(count, dim=-1).values[..., -1:]
-    return torch.where((size >= least) & (size > theta), v, shrunk)
+    return torch.where((size >= least) & (size > theta), v, shrunk(v, theta))
 
 
 class Shrinkage(LearnedUpdate):

@@ -14,6 +14,8 @@ class Hyperplane(SetProjector):
 
     Shapes: ``normal`` a is (n,), vectors (..., n) along the last dimension, the others are batch; ``offset`` b is a
     number, or a tensor that broadcasts against (..., 1). Real. Cost: O(n). Raises ValueError for a = 0.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     normal: Tensor
@@ -28,25 +30,25 @@ class Hyperplane(SetProjector):
     def project(self, v: Tensor) -> Tensor:
         """Return v without what it has too much along a."""
         excess, step = self._excess(v)
-        return v - excess * step
+        return torch.addcmul(v, excess, step, value=-1)
 
     def _excess(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return <a, v> - b (..., 1), and a / ||a||^2."""
         check_length(self, v, tuple(self.normal.shape))
         a = self.normal.to(v)
-        return (v * a).sum(-1, keepdim=True) - like(self.offset, v), a / a.square().sum()
+        return (v @ a)[..., None] - like(self.offset, v), a / a.square().sum()
 
 
 class HalfSpace(Hyperplane):
     """Projection onto {x : <a, x> <= b}: v - max(<a, v> - b, 0) a / ||a||^2.
 
-    Shapes and cost as for :class:`Hyperplane`.
+    Shapes, cost and source as for :class:`Hyperplane`.
     """
 
     def project(self, v: Tensor) -> Tensor:
         """Return v without what it has too much along a; what is inside stays as it is."""
         excess, step = self._excess(v)
-        return v - excess.relu() * step
+        return torch.addcmul(v, excess.relu(), step, value=-1)
 
 
 class AffineSet(SetProjector):
@@ -55,6 +57,8 @@ class AffineSet(SetProjector):
     Shapes: ``matrix`` A is (m, n), of any rank, ``b`` (m,) or (..., m); vectors (..., n) along the last dimension, the
     others are batch. Real or complex. Cost: a singular value decomposition once, then 2 n rank(A) multiplications a
     vector. Raises ValueError where A x = b has no solution to a relative 1e-6.
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     takes_complex = True

@@ -14,6 +14,8 @@ class L2Ball(WithRadius):
 
     Shapes: vectors along the last dimension, the others are batch; ``radius`` >= 0 is a number, or a tensor that
     broadcasts against (..., 1). Real or complex. Cost: O(n).
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     def project(self, v: Tensor) -> Tensor:
@@ -27,19 +29,26 @@ class L2Sphere(WithRadius, NonConvexProjector):
 
     Shapes: vectors along the last dimension, the others are batch; ``radius`` >= 0 is a number, or a tensor that
     broadcasts against (..., 1). Real or complex. Cost: O(n).
+
+    Source: H. Bauschke and P. Combettes, "Convex analysis and monotone operator theory in Hilbert spaces", 2017, for
+    the ball; outside of it the two are the same, and inside all points but 0 have one nearest.
     """
 
     def project(self, v: Tensor) -> Tensor:
         """Return radius v / ||v||."""
         size = norm(v)
-        first = (torch.arange(v.shape[-1], device=v.device) == 0).to(v.dtype)
-        return like(self.radius, size) * torch.where(size > 0, unit(v, size), first)
+        radius = torch.as_tensor(like(self.radius, size), dtype=size.dtype, device=size.device)
+        x = v * unit(radius, size)
+        x[..., :1] += torch.where(size > 0, 0, radius)
+        return x
 
 
 class LinfBall(WithRadius):
     """Projection onto {x : max |x_i| <= radius}: entries are cut off at the radius, complex ones keep their phase.
 
     Shapes: any; ``radius`` >= 0 is a number, or a tensor that broadcasts against v. Cost: O(n).
+
+    Source: N. Parikh and S. Boyd, "Proximal algorithms", 2014, chapter 6.
     """
 
     point_dims = 0

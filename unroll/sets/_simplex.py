@@ -53,6 +53,8 @@ class L1Sphere(WithRadius, NonConvexProjector):
 
     Entries of 0 may grow, and are then positive. Shapes: vectors along the last dimension, the others are batch;
     ``radius`` >= 0 is a number, or a tensor that broadcasts against (..., 1). Real or complex. Exact: O(n log n).
+
+    Source: as for :class:`L1Ball`, outside of which the two are the same.
     """
 
     def project(self, v: Tensor) -> Tensor:

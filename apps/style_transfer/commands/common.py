@@ -22,6 +22,8 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     default, constraint = Options(), ProjectorOptions()
     add = parser.add_argument
     add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
+    add("--energy", type=float, help=f"what matting-energy leaves a pixel (default: {constraint.energy:g})")
+    add("--eps", type=float, help=f"of the matting Laplacian: where it is flat (default: {constraint.eps:g})")
     add("--gamma", type=float, help=f"strength of the tikhonov projectors (default: {constraint.gamma:g})")
     add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
     add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
@@ -37,9 +39,15 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
 
 def constraint(options: argparse.Namespace) -> ProjectorOptions:
     """Return what is to stand in the loop: the preset, and what was given over it."""
-    preset = PHOTO if options.photo else ProjectorOptions()
-    given = {"name": options.projector, "k": options.k, "gamma": options.gamma}
-    given |= {"order": options.order, "domain": options.domain}
+    preset = PHOTO if options.photo or options.photo_strength is not None else ProjectorOptions()
+    given = {
+        "name": options.projector,
+        "k": options.k,
+        "energy": options.energy,
+        "eps": options.eps,
+        "gamma": options.gamma,
+    }
+    given |= {"order": options.order, "domain": options.domain, "strength": options.photo_strength}
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 

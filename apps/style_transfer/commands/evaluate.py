@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     default = Evaluation(Path(), Path(), Path("out/evaluation"))
     # What stands in the loop is that of each method.
-    parser.set_defaults(run=run, photo=False, projector=None)
+    parser.set_defaults(run=run, photo=False, photo_strength=None, projector=None)
     option = parser.add_argument
     option("--contents", type=Path, required=True, help="folder of photographs")
     option("--styles", type=Path, required=True, help="folder of pictures whose style they take")

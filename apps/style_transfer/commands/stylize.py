@@ -1,32 +1,33 @@
-"""``stylize``: restyle one photograph."""
+"""``stylize``: restyle photographs."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from apps.style_transfer.commands.batches import add_files, may_make, run_many, styles_of, tasks_of, threads_for
 from apps.style_transfer.commands.common import add_common, add_parameters, constraint, given
+from apps.style_transfer.decode import size_of
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.images import (
-    SMALLEST_SIDE,
-    Picture,
-    check_output,
-    read_image,
-    resize,
-    resize_alpha,
-    write_image,
-)
+from apps.style_transfer.images import SMALLEST_SIDE
 from apps.style_transfer.progress import step_bar
 from apps.style_transfer.projectors import PROJECTORS
-from apps.style_transfer.transfer import SOLVERS, Options, load_vgg, measure, stylize
+from apps.style_transfer.restyling import Recipe, Restyling
+from apps.style_transfer.style import Style
+from apps.style_transfer.transfer import PRESERVE, SOLVERS, Options, Result, load_vgg, measure
 
 log = logging.getLogger("apps.style_transfer")
 
-HELP = "restyle one photograph"
+HELP = "restyle photographs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -34,48 +35,108 @@ def add(parser: argparse.ArgumentParser) -> None:
     default = Options()
     parser.set_defaults(run=run)
     option = parser.add_argument
-    option("-c", "--content", type=Path, required=True, help="the photograph")
-    option("-s", "--style", type=Path, required=True, help="the picture whose style it takes")
-    option("-o", "--output", type=Path, help="where to write (default: CONTENT_stylized_STYLE.png here)")
+    option(
+        "-c",
+        "--content",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="the photograph; a folder, a quoted pattern such as 'shots/*.jpg' or several stand for many",
+    )
+    option(
+        "-s",
+        "--style",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="the picture whose style it takes, a saved style, or a name that style list shows; several, one by one",
+    )
+    option("--style-weights", type=float, nargs="+", metavar="W", help="shares of several styles, which blends them")
+    option(
+        "--style-scale",
+        type=float,
+        default=default.style_scale,
+        help="longest side of the style over that of the result; larger gives larger strokes (default: %(default)s)",
+    )
+    option(
+        "--preserve-color",
+        choices=PRESERVE,
+        help="keep the photograph's colours: take the luminance of the result alone, or match the style to them first",
+    )
+    option("--content-mask", type=Path, help="regions of the photograph: a grey picture, labels, or colours")
+    option("--style-mask", type=Path, help="regions of the style, in the colours of those that take after them")
+    add_files(parser)
     option("--solver", default=default.solver, choices=SOLVERS, help="default: %(default)s")
     option("--projector", choices=PROJECTORS, help="what keeps the picture a photograph (default: none)")
     option("--photo", action="store_true", help="the best photorealistic preset; other options still override it")
+    option(
+        "--photo-strength",
+        type=float,
+        metavar="S",
+        help="from 0 (artistic) to 1 (photorealistic): how much of the projector stands in the loop (default: 1)",
+    )
     option("--size", type=int, help="longest side of the result in pixels (default: that of the photograph)")
     add_parameters(parser)
     option("--json", action="store_true", help="print figures as the last line on standard output")
     add_common(parser)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Do it."""
+def run(options: argparse.Namespace) -> int:
+    """Do it, and return the exit status."""
     device = choose_device(options.device)
-    choice = Options(**{**given(options, Options), "projector": constraint(options)})
-    output = options.output or Path(f"{options.content.stem}_stylized_{options.style.stem}.png")
-    check_output(output)
-    photograph, painting = read_image(options.content), read_image(options.style)
-    content = photograph.rgb
-    if options.size is not None:
-        if options.size < SMALLEST_SIDE:
-            raise ValueError(f"--size must be at least {SMALLEST_SIDE} pixels, got {options.size}")
-        content = resize(content, options.size)
-    content, style = content.to(device), painting.rgb.to(device)
-    with step_bar(choice.solver) as advance:
-        result = stylize(content, style, choice, progress=advance)
-    alpha = None if photograph.alpha is None else resize_alpha(photograph.alpha, result.image.shape[-2:])
-    write_image(output, Picture(result.image, alpha, photograph.icc_profile))
-    log.info("%s: %.2f s, %s", choice.solver, result.seconds, output)
-    if options.json:
-        losses = measure(result, style, load_vgg(choice.vgg, device))
-        report = {
-            "seconds": result.seconds,
-            "content_loss": losses.content,
-            "style_loss": losses.style,
-            "total_loss": losses.total,
-            "solver": choice.solver,
-            "projector": result.projector,
-            "size": list(result.image.shape[:1:-1]),
-            "losses_measured_at": [losses.width, losses.height],
-            "device": str(device),
-            "options": {k: v for k, v in asdict(choice).items() if k != "weights"},
-        }
-        sys.stdout.write(json.dumps(report) + "\n")
+    weights = None if options.style_weights is None else tuple(options.style_weights)
+    choice = Options(**{**given(options, Options), "projector": constraint(options), "style_weights": weights})
+    if options.style_mask is not None and options.content_mask is None:
+        raise ValueError("--style-mask needs the regions of the photograph: give --content-mask")
+    if not 0 < options.memory < math.inf or not 0 < options.max_megapixels < math.inf:
+        raise ValueError("--memory and --max-megapixels must be numbers above 0")
+    if options.size is not None and options.size < SMALLEST_SIDE:
+        raise ValueError(f"--size must be at least {SMALLEST_SIDE} pixels, got {options.size}")
+    styles = styles_of(options)
+    recipe = Recipe(
+        choice,
+        styles,
+        device=options.device,
+        size=options.size,
+        content_mask=options.content_mask,
+        style_mask=options.style_mask,
+        max_pixels=round(options.max_megapixels * 1e6),
+        memory=round(options.memory * 1e9),
+        threads=threads_for(options),
+    )
+    tasks, several = tasks_of(options, styles)
+    if several:
+        return run_many(tasks, recipe, options)
+    (task,) = tasks
+    if may_make(task, options):
+        work = Restyling(recipe)
+        with step_bar(choice.solver) as advance:
+            result = work.make(task, advance)
+        log.info("%s: %.2f s, %s", choice.solver, result.seconds, task.output)
+        if options.json:
+            _report(result, task.output, [work.source(source) for source in styles[task.style]], choice, device)
+    return 0
+
+
+def _report(
+    result: Result, output: Path, styles: Sequence[Tensor | Style], choice: Options, device: torch.device
+) -> None:
+    pictures = [style for style in styles if isinstance(style, Tensor)]
+    # A saved style is no picture that the trunk could look at.
+    known = len(pictures) == len(styles)
+    losses = (
+        measure(result, pictures, load_vgg(choice.vgg, device), style_weights=choice.style_weights) if known else None
+    )
+    report = {
+        "seconds": result.seconds,
+        "content_loss": losses and losses.content,
+        "style_loss": losses and losses.style,
+        "total_loss": losses and losses.total,
+        "solver": choice.solver,
+        "projector": result.projector,
+        "size": list(size_of(output)),
+        "losses_measured_at": losses and [losses.width, losses.height],
+        "device": str(device),
+        "options": {k: v for k, v in asdict(choice).items() if k != "weights"},
+    }
+    sys.stdout.write(json.dumps(report) + "\n")

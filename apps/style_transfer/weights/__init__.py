@@ -29,10 +29,13 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors with a header, whole or not at all."""
+    """Write tensors with a header, whole or not at all; ValueError where there is no room for them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, dict(header))
+    try:
+        with replacing(path) as beside:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, dict(header))
+    except SafetensorError as error:
+        raise ValueError(f"cannot write {path} ({error}): free some space or choose another path") from None
 
 
 def _open(path: Path) -> safe_open:

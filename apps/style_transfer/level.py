@@ -1,0 +1,70 @@
+"""One level of an update: from a resolution to the next coarser one, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, pad, relu
+
+Padding = Literal["replicate", "zeros"]
+
+
+class Level(nn.Module):
+    """One level: pooling (but for the first), 3 x 3 convolutions up, and those that mirror them down."""
+
+    def __init__(
+        self, below: int, channels: int, *, convolutions: int, pool: bool, gated: bool, padding: Padding
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.gated = gated
+
+        def conv(i: int, o: int, *, bias: bool) -> nn.Conv2d:
+            layer = nn.Conv2d(i, o, 3, padding=1, padding_mode=padding, bias=bias)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            return layer
+
+        ins = (below, *[channels] * (convolutions - 1))
+        self.forward_maps = nn.ModuleList(conv(i, channels, bias=True) for i in ins)
+        # backward_maps[k] mirrors forward_maps[k]: they are passed from the last to the first.
+        self.backward_maps = nn.ModuleList(conv(channels, i, bias=not gated) for i in ins)
+
+    def forward(self, y: Tensor) -> list[Tensor]:
+        """Return the outputs of the convolutions, before their activation."""
+        y = halve(y) if self.pool else y
+        outputs: list[Tensor] = []
+        for layer in self.forward_maps:
+            outputs.append(layer(relu(outputs[-1]) if outputs else y))
+        return outputs
+
+    def backward_map(self, d: Tensor, outputs: Sequence[Tensor], *, size: torch.Size) -> Tensor:
+        """Carry d from the tap to the input of the level, of the given size: the mirror image of :meth:`forward`."""
+        for k in reversed(range(len(self.backward_maps))):
+            d = self.backward_maps[k](d)
+            if k:
+                d = d * (outputs[k - 1] > 0) if self.gated else relu(d)
+        return _double(d, size) if self.pool else d
+
+    @torch.no_grad()
+    def transpose_(self) -> None:
+        """Make the backward maps the exact transposes of the forward maps (with zero padding: their adjoints)."""
+        for mirror, source in zip(self.backward_maps, self.forward_maps, strict=True):
+            cast(nn.Conv2d, mirror).weight.copy_(cast(nn.Conv2d, source).weight.transpose(0, 1).flip(2, 3))
+        if self.pool:
+            # The transpose of averaging 2 x 2 pixels repeats a pixel and divides by four.
+            cast(nn.Conv2d, self.backward_maps[0]).weight.mul_(0.25)
+
+
+def halve(y: Tensor) -> Tensor:
+    """Return images (B, c, H, W) at half the size, by 2 x 2 means; an odd side is repeated at its end first."""
+    h, w = y.shape[-2:]
+    return avg_pool2d(pad(y, (0, w % 2, 0, h % 2), mode="replicate") if h % 2 or w % 2 else y, 2)
+
+
+def _double(d: Tensor, size: torch.Size) -> Tensor:
+    return interpolate(d, scale_factor=2, mode="nearest")[..., : size[0], : size[1]]
