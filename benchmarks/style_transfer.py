@@ -1,11 +1,12 @@
 """What the learned solver reaches on held-back pictures, beside L-BFGS in the same run.
 
-    python benchmarks/style_transfer.py --photos DIR --paintings DIR [DIR ...] [--size 256] [--pairs 8] [--gamma G]
+    python benchmarks/style_transfer.py --photos DIR --paintings DIR [DIR ...] [--size 256] [--pairs 8] [--ablation]
 
 For each pair of a held-back photograph with a held-back painting, and with another held-back photograph: the total
 loss of the learned artistic picture over the photograph's, how many L-BFGS iterations reach the same total, and for
-the artistic picture and each projector edge SSIM, style cut, matting energy and seconds. The last line on standard
-output is one JSON object; nothing is asserted.
+the artistic picture and the preset of --photo edge SSIM, style cut, matting energy and seconds; with --ablation for
+what else can keep a photograph, too. The last line on standard output is one JSON object; nothing is
+asserted.
 
 Edge SSIM is SSIM (Gaussian, sigma 1.5) between Sobel magnitudes of the channel mean; style cut is
 1 - L_s(output) / L_s(content); matting energy is Tr(X^T L X) / n with 3 x 3 windows and eps 1e-7. All are measured on
@@ -24,11 +25,38 @@ from pathlib import Path
 
 from torch import Tensor
 
-from apps.style_transfer import PHOTO, VGG19, Options, ProjectorOptions, Result, measure, read_image, resize, stylize
+from apps.style_transfer import (
+    PHOTO,
+    VGG19,
+    Options,
+    ProjectorOptions,
+    Result,
+    build_projector,
+    measure,
+    read_image,
+    resize,
+    stylize,
+)
 from apps.style_transfer.data import list_images
 from apps.style_transfer.metrics import edge_ssim, matting_energy
 from apps.style_transfer.sheet import contact_sheet
 from graphs import Laplacian, matting
+
+ABLATION = {
+    "reinhard": Options("reinhard"),
+    "monge-kantorovich": Options("monge-kantorovich"),
+    "luan, 50 iterations": Options("luan", steps=50),
+    "matting k 200": Options(projector=ProjectorOptions("matting")),
+    "matting k 200, the image": Options(projector=ProjectorOptions("matting", domain="image")),
+    "coarse tikhonov 1000": Options(projector=ProjectorOptions("tikhonov-coarse", gamma=1000)),
+    "tikhonov 1": Options(projector=ProjectorOptions("tikhonov", gamma=1)),
+    "tikhonov 1, eps 1e-4": Options(projector=ProjectorOptions("tikhonov", gamma=1, eps=1e-4)),
+    "energy 4e-4, eps 1e-7": Options(projector=replace(PHOTO, eps=1e-7)),
+    "energy 1e-4": Options(projector=replace(PHOTO, energy=1e-4)),
+    "energy 8e-4": Options(projector=replace(PHOTO, energy=8e-4)),
+    "energy 1.6e-3": Options(projector=replace(PHOTO, energy=1.6e-3)),
+}
+ONCE = "energy 4e-4, after the last step alone"
 
 
 def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian: Laplacian) -> dict[str, float]:
@@ -61,14 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--pairs", type=int, default=8, help="photographs and paintings in turn; any number")
     parser.add_argument("--gatys", type=int, default=30, help="L-BFGS iterations to compare with; 0 for none")
-    parser.add_argument("--gamma", type=float, nargs="*", default=[])
+    parser.add_argument("--ablation", action="store_true", help="measure what else can keep a photograph, too")
     parser.add_argument("--weights", type=Path, default=Options().weights)
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
     options = parser.parse_args(arguments)
     photos = [resize(read_image(p).rgb, options.size) for p in list_images([options.photos], held_back=True)]
     paintings = [resize(read_image(p).rgb, options.size) for p in list_images(options.paintings, held_back=True)]
-    projectors = {"none": ProjectorOptions(), "photo": PHOTO}
-    projectors |= {f"tikhonov {g:g}": ProjectorOptions("tikhonov", gamma=g) for g in options.gamma}
+    methods = {"none": Options(), "photo": Options(projector=PHOTO)} | (ABLATION if options.ablation else {})
+    methods = {name: replace(method, weights=options.weights) for name, method in methods.items()}
     vgg = VGG19()
     options.out.mkdir(parents=True, exist_ok=True)
     stylize(photos[0], paintings[0], Options(projector=PHOTO, weights=options.weights))  # warm: compiles, allocates
@@ -77,8 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for kind, content, style in pairs_of(photos, paintings, options.pairs):
         laplacian = matting(content)
         row = [content, style]
-        for name, projector in projectors.items():
-            result = stylize(content, style, Options(projector=projector, weights=options.weights))
+        results = {name: stylize(content, style, method) for name, method in methods.items()}
+        if options.ablation:
+            projector = build_projector(PHOTO, content)
+            assert projector is not None
+            results[ONCE] = replace(results["none"], image=projector(results["none"].iterates[-1]).clamp(0, 1))
+        for name, result in results.items():
             figures = judge(result, content, style, vgg, laplacian)
             row.append(result.image)
             if name == "none" and options.gatys:
@@ -92,7 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 table.setdefault(f"{kind}, {name}", {}).setdefault(key, []).append(value)
         if len(pictures[kind]) < 16:
             pictures[kind].append(row)
-    captions = ["content", "style", "learned", *(["gatys"] if options.gatys else []), *list(projectors)[1:]]
+    captions = [
+        "content",
+        "style",
+        "learned",
+        *(["gatys"] if options.gatys else []),
+        *[*list(methods)[1:], *([ONCE] if options.ablation else [])],
+    ]
     for kind, rows in pictures.items():
         contact_sheet(rows, captions, cell=options.size).save(options.out / f"{kind}.png")
     medians = {method: {k: statistics.median(v) for k, v in figures.items()} for method, figures in table.items()}

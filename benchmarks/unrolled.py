@@ -123,9 +123,7 @@ def trained(
     x, y = problem.batch(10_000, torch.Generator().manual_seed(b.seed + 1_000_003))
     with torch.no_grad():
         nmse = problem.nmse_db(solver(torch.zeros_like(x), y).x, x)
-    sys.stderr.write(
-        f"  {recipe.__name__}, seed {b.seed}: {fitted.step} steps in {time.perf_counter() - began:.0f} s\n"
-    )
+    sys.stderr.write(f"  seed {b.seed}: {fitted.step} steps in {time.perf_counter() - began:.0f} s\n")
     return nmse
 
 
@@ -138,7 +136,9 @@ def alista_at_nmse(b: Bench) -> float:
 
 
 def na_alista_nmse(b: Bench) -> float:
-    return trained(b, recipes.na_alista, 2e-3, grow=True)
+    # Not the paper's to the letter: with the thresholds of ALISTA-AT besides (scale), which gain 0.4 dB after about 1,000
+    # steps (-42.3 for -41.9). Without them -42.2 takes a longer training.
+    return trained(b, functools.partial(recipes.na_alista, scale=0.1), 2e-3, grow=True, selection=SLOW)
 
 
 class Descent(unroll.LearnedUpdate):

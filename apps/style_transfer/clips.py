@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from apps.style_transfer.decode import check_size, decoding, finished, kind_of, opened, quiet
-from apps.style_transfer.encode import check_output, fitted, in_profile, to_image
+from apps.style_transfer.encode import check_output, fitted, in_profile, save, to_image
 from apps.style_transfer.files import replacing
 from apps.style_transfer.formats import format_of
 from apps.style_transfer.images import Picture
@@ -123,7 +123,7 @@ def write_clip(path: Path, frames: Iterable[Picture], clip: Clip) -> None:
         settings |= {"xmp": notes.xmp} if notes.xmp else {}
     try:
         with replacing(path, suffix=path.suffix.lower()) as beside:
-            first.save(beside, format=kind.name, **settings)
+            save(first, beside, format=kind.name, **settings)
     except OSError as error:
         raise ImageError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another path"

@@ -1,4 +1,4 @@
-"""The coarse Tikhonov projector of ``--photo`` on pictures too large for memory: exactly, tile by tile."""
+"""The coarse Tikhonov projector on pictures too large for memory: exactly, tile by tile."""
 
 from __future__ import annotations
 

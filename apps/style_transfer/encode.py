@@ -81,12 +81,19 @@ def write_raster(path: Path, raster: Raster) -> None:
             elif depth == 16:
                 _write_deep_png(beside, values, alpha, notes)
             else:
-                with quiet():
-                    to_image(values, alpha).save(beside, format=kind.name, **kind.settings, **_beside(kind, notes))
+                save(to_image(values, alpha), beside, format=kind.name, **kind.settings, **_beside(kind, notes))
     except OSError as error:
         raise ImageError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
         ) from None
+
+
+def save(image: Image.Image, path: Path, **settings: Any) -> None:
+    """Write a picture by Pillow, by way of memory: a disk that fills up under its own hands may go unnoticed."""
+    encoded = io.BytesIO()
+    with quiet():
+        image.save(encoded, **settings)
+    path.write_bytes(encoded.getbuffer())
 
 
 def in_profile(values: Values, profile: bytes | None, depth: int) -> Values:
@@ -105,7 +112,7 @@ def fitted(notes: Metadata, kind: Format, width: int, height: int) -> Metadata:
     if not kind.metadata:
         return Metadata(dpi=notes.dpi, depth=notes.depth)
     block = None if notes.exif is None else exif.sized(notes.exif, width, height)
-    xmp = None if notes.xmp is None else metadata.xmp_sized(notes.xmp, width, height)
+    xmp = None if notes.xmp is None else metadata.xmp_sized(metadata.upright(notes.xmp), width, height)
     if kind.name == "JPEG":
         block, xmp = _in_a_marker("EXIF", block), _in_a_marker("XMP", xmp)
     if kind.name == "AVIF" and block is not None:

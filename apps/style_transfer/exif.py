@@ -49,7 +49,7 @@ def tidy(block: bytes) -> bytes | None:
 
 
 def sized(block: bytes, width: int, height: int) -> bytes:
-    """Return a block of :func:`tidy` with the size of its picture in it."""
+    """Return a block with orientation 1 and the size of its picture in it."""
     body = bytearray(block.removeprefix(PREFIX))
     try:
         order = _order(body)
@@ -58,7 +58,9 @@ def sized(block: bytes, width: int, height: int) -> bytes:
         directories += [_long(body, at, order) for tag, at in _entries(body, first, order) if tag == EXIF]
         for directory in directories:
             for tag, at in _entries(body, directory, order):
-                if tag in _WIDTHS | _HEIGHTS:
+                if tag == _ORIENTATION:
+                    _set(body, at, order, 1)
+                elif tag in _WIDTHS | _HEIGHTS:
                     _set(body, at, order, width if tag in _WIDTHS else height)
     except (struct.error, ValueError):
         return block

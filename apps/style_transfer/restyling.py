@@ -27,7 +27,7 @@ from apps.style_transfer.masks import Masks, read_masks
 from apps.style_transfer.raster import MAX_PIXELS, ImageError, Raster
 from apps.style_transfer.solvers import Learned, StyleSolver
 from apps.style_transfer.style import STYLE_SUFFIX, Style, Weights, identify, read_style
-from apps.style_transfer.transfer import Options, Result, build_solver, check_image, restyle, style_at
+from apps.style_transfer.transfer import Options, Result, build_solver, check_image, restyle, style_at, style_size
 
 ENCODED = 256
 """Encoded styles that are kept, of all styles and sizes: about 90 MB with the shipped weights."""
@@ -183,17 +183,17 @@ class Restyling:
         by_itself = options.preserve_color == "histogram" or self.recipe.style_mask is not None
         if not isinstance(self.solver, Learned) or by_itself or (saved and options.style_scale != 1):
             return [self.source(source) for source in sources], options
-        longest = round(options.style_scale * max(content.shape[-2:]))
-        return [self._encode(source, longest) for source in sources], replace(options, style_scale=1.0)
+        encoded = [self._encode(source, content, options.style_scale) for source in sources]
+        return encoded, replace(options, style_scale=1.0)
 
-    def _encode(self, source: str, longest: int) -> Style:
-        key = (source, longest)
+    def _encode(self, source: str, content: Tensor, scale: float) -> Style:
+        style = self.source(source)
+        if isinstance(style, Style):
+            return style
+        key = (source, style_size(style, content.shape[-2:], scale))
         if key not in self._encoded:
-            style = self.source(source)
-            if isinstance(style, Tensor):
-                encoded = self.solver.encode(style_at(style.to(self.device), longest))
-                style = Style(source, encoded, self._weights.fingerprint)
-            _keep(self._encoded, key, style, ENCODED)
+            encoded = self.solver.encode(style_at(style.to(self.device), key[1]))
+            _keep(self._encoded, key, Style(source, encoded, self._weights.fingerprint), ENCODED)
         return self._encoded[key]
 
     def source(self, source: str) -> Style | Tensor:

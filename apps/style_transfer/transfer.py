@@ -309,9 +309,20 @@ def encode_styles(
     return regional([mixed] * len(masks.content), fit_masks(masks.content, content.shape[-2:], "content mask"))
 
 
+def style_size(style: Tensor, size: Sequence[int], scale: float) -> int:
+    """Return the longest side that a style image is brought to beside a photograph (H, W): ``scale`` times its longest.
+
+    Less where the style would have more than four times the photograph's pixels, and more than a megapixel, for the
+    sake of memory: beside a strip of a panorama.
+    """
+    h, w = style.shape[-2:]
+    most = max(4 * size[-2] * size[-1], MEASURED_PIXELS) * scale**2
+    return round(min(scale * max(size), math.sqrt(most * max(h, w) / min(h, w))))
+
+
 def style_as_seen(style: Tensor, content: Tensor, options: Options) -> Tensor:
     """Return a style image as the solver is to see it beside the photograph: its size, its colours."""
-    image = style_at(style.to(content), round(options.style_scale * max(content.shape[-2:])))
+    image = style_at(style.to(content), style_size(style, content.shape[-2:], options.style_scale))
     return monge_kantorovich(image, content).clamp(0, 1) if options.preserve_color == "histogram" else image
 
 

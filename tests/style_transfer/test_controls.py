@@ -20,6 +20,7 @@ from apps.style_transfer.masks import read_masks, regional_style
 from apps.style_transfer.metrics import edge_ssim
 from apps.style_transfer.projectors import Mixed, build_projector, share_of
 from apps.style_transfer.regions import regional
+from apps.style_transfer.transfer import style_size
 from unroll import LearnedUpdate, Operator, Subspace, Unrolled
 
 
@@ -106,6 +107,14 @@ def test_from_artistic_to_photorealistic_the_edges_come_back_evenly() -> None:
     for end, near in ((0, 1e-4), (-1, 1 - 1e-4)):
         close = stylizer(photograph, "van-gogh-cottages", photo=near).image
         assert float((close - pictures[end]).abs().max()) < 0.01
+
+
+def test_a_style_beside_a_strip_is_kept_within_bounds() -> None:
+    style = torch.zeros(1, 3, 600, 800)
+    assert style_size(style, (300, 400), 1.0) == 400
+    assert style_size(style, (300, 400), 2.0) == 800
+    beside = style_size(style, (16, 20_000), 1.0)
+    assert 0.99 < beside**2 * 3 / 4 / (4 * 16 * 20_000) < 1.01
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])

@@ -175,6 +175,12 @@ def test_what_does_not_fit_into_a_jpeg_is_left_out_and_told(tmp_path: Path, capl
     assert read_image(tmp_path / "out.png").exif is not None
 
 
+def test_a_block_from_elsewhere_does_not_turn_the_picture(tmp_path: Path) -> None:
+    for suffix in WRITABLE:
+        write_image(tmp_path / f"out{suffix}", Picture(draw(20, 30), exif=camera_block(), xmp=XMP))
+        assert read_image(tmp_path / f"out{suffix}").rgb.shape == (1, 3, 20, 30)
+
+
 def test_a_turned_tiff_comes_upright_in_both_depths(tmp_path: Path) -> None:
     stored = (np.arange(20 * 30 * 3).reshape(20, 30, 3) * 36).astype(np.uint16)
     for depth in (8, 16):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageCms
 from style_helpers import draw
 
+from apps.style_transfer import encode
 from apps.style_transfer.images import (
     ImageError,
     Picture,
@@ -189,16 +191,33 @@ def test_a_failure_while_writing_leaves_the_old_picture(
 ) -> None:
     path = saved(tmp_path / "out.png", Image.fromarray(COLOURS))
 
-    def save(self: Image.Image, target: str, **options: object) -> None:
-        Path(target).write_bytes(b"half a picture")
+    def save(image: Image.Image, target: Path, **options: object) -> None:
+        target.write_bytes(b"half a picture")
         raise fault
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(encode, "save", save)
     with pytest.raises((ImageError, type(fault))):
         write_image(path, Picture(draw(20, 30)))
     monkeypatch.undo()
     np.testing.assert_array_equal(values(path), COLOURS)
     assert os.listdir(tmp_path) == ["out.png"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".gif", ".heic", ".avif"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, suffix: str, depth: int) -> None:
+    picture = Picture(draw(96, 96, roughness=1.0), depth=depth)
+    write_image(tmp_path / f"whole{suffix}", picture)
+    size = (tmp_path / f"whole{suffix}").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (size // 2, size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(ImageError, match=r"cannot write .*\(File too large\): free some space"):
+                write_image(tmp_path / f"out{suffix}", picture)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == [f"whole{suffix}"]
 
 
 def test_writing_is_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
