@@ -20,7 +20,7 @@ from apps.style_transfer.raster import MAX_PIXELS, ImageError, Metadata, Raster,
 
 log = logging.getLogger(__name__)
 
-_WARNINGS = threading.Lock()
+_WARNINGS = threading.RLock()  # a clip is decoded while it is written
 _TIFFFILE = logging.getLogger("tifffile")
 _UPRIGHT: dict[int, Callable[[Values], Values]] = {
     1: lambda a: a,
@@ -136,11 +136,11 @@ def quiet() -> Iterator[None]:
     """Keep off the terminal what decoders say of what they forgive; one thread at a time, as filters are of all."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _TIFFFILE.disabled = True
+        before, _TIFFFILE.disabled = _TIFFFILE.disabled, True
         try:
             yield
         finally:
-            _TIFFFILE.disabled = False
+            _TIFFFILE.disabled = before
 
 
 @contextmanager

@@ -16,11 +16,11 @@ class Level(nn.Module):
     """One level: pooling (but for the first), 3 x 3 convolutions up, and those that mirror them down."""
 
     def __init__(
-        self, below: int, channels: int, *, convolutions: int, pool: bool, gated: bool, padding: Padding
+        self, below: int, channels: int, *, convolutions: int, pool: bool, gated: bool, ramp: float, padding: Padding
     ) -> None:
         super().__init__()
         self.pool = pool
-        self.gated = gated
+        self.gated, self.ramp = gated, ramp
 
         def conv(i: int, o: int, *, bias: bool) -> nn.Conv2d:
             layer = nn.Conv2d(i, o, 3, padding=1, padding_mode=padding, bias=bias)
@@ -47,7 +47,7 @@ class Level(nn.Module):
         for k in reversed(range(len(self.backward_maps))):
             d = self.backward_maps[k](d)
             if k:
-                d = d * (outputs[k - 1] > 0) if self.gated else relu(d)
+                d = d * gate(outputs[k - 1], self.ramp) if self.gated else relu(d)
         return _double(d, size) if self.pool else d
 
     @torch.no_grad()
@@ -58,6 +58,16 @@ class Level(nn.Module):
         if self.pool:
             # The transpose of averaging 2 x 2 pixels repeats a pixel and divides by four.
             cast(nn.Conv2d, self.backward_maps[0]).weight.mul_(0.25)
+
+
+def gate(y: Tensor, ramp: float) -> Tensor:
+    """Return what is let through on the way down where a ReLU saw y: y > 0, by a ramp from 0 up to a width.
+
+    A step would make an update of tiles, of another device or in another order of sums a visibly different one at
+    single pixels: rounding decides where y is next to nothing. The ramp is the derivative of a ReLU that is rounded off
+    within its width. No gradient passes through it, nor does any through the step.
+    """
+    return y > 0 if ramp == 0 else (y.detach() / ramp).clamp(0, 1)
 
 
 def halve(y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softsign
 
 from apps.style_transfer.gram_step import Affine, EncodedStyle, Moments, Sums, sums, whitening_map
-from apps.style_transfer.level import Level, Padding
+from apps.style_transfer.level import Level, Padding, gate
 from apps.style_transfer.precision import at_least_single
 from apps.style_transfer.regions import Regional, pyramid
 from unroll import LearnedUpdate
@@ -125,6 +125,10 @@ class Plan(NamedTuple):
     loss: Tensor
 
 
+RAMP = 1e-3
+"""Width of the gates' ramps, where taps have a scale of 1: see :func:`~apps.style_transfer.level.gate`."""
+
+
 class GramGradient(nn.Module):
     """One g_t: forward maps h_l^f, Gram step, backward maps h_l^b symmetric to them, summed on the way down.
 
@@ -142,9 +146,11 @@ class GramGradient(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
+        # The bare structure is an exact gradient, of ReLUs with their corner.
+        self.ramp = RAMP if architecture.bounded else 0.0
         ins = (3, *architecture.channels[:-1])
         self.levels = nn.ModuleList(
-            Level(i, c, convolutions=k, pool=l > 0, gated=self.gated, padding=architecture.padding)
+            Level(i, c, convolutions=k, pool=l > 0, gated=self.gated, ramp=self.ramp, padding=architecture.padding)
             for l, (i, c, k) in enumerate(zip(ins, architecture.channels, architecture.convolutions, strict=True))
         )
         self.style_maps = nn.ParameterList(torch.eye(c) for c in architecture.channels)
@@ -253,7 +259,7 @@ class GramGradient(nn.Module):
             below = maps[l - 1][-1] if l else x
             d = self.levels[l].backward_map(d, maps[l], size=below.shape[-2:])  # type: ignore[operator]
             if l:
-                d = directions[l - 1] + (d * (below > 0) if self.gated else relu(d))
+                d = directions[l - 1] + (d * gate(below, self.ramp) if self.gated else relu(d))
         return d
 
 

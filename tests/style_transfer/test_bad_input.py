@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from style_helpers import Program, draw, save_weights
 
-from apps.style_transfer import transfer
+from apps.style_transfer import encode, transfer
 from apps.style_transfer.checkpoint import read_checkpoint
 from apps.style_transfer.images import to_pil
 from apps.style_transfer.weights import EMBEDDED_VGG
@@ -173,11 +173,11 @@ def test_bad_outputs(refused: Callable[..., str], tmp_path: Path, monkeypatch: p
 
 
 def test_a_full_disk_leaves_nothing_behind(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(self: Image.Image, target: str, **options: object) -> None:
-        Path(target).write_bytes(b"half a picture")
+    def save(image: Image.Image, target: Path, **options: object) -> None:
+        target.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(encode, "save", save)
     assert_says(refused(), "cannot write .*out.png .No space left on device.: free some space")
 
 

@@ -12,6 +12,7 @@ from style_helpers import draw, random_update
 from torch import Tensor, nn
 from torch.nn.functional import softsign
 
+from apps.style_transfer.level import gate
 from apps.style_transfer.update import Architecture, GramGradient, GramUpdate, Kind, Level, PlainGradient, grow
 from graphs import Around, BandlimitedProjector, eigenbasis, matting
 from unroll import Box, Unrolled
@@ -115,10 +116,32 @@ def test_hardly_any_step_where_the_style_is_the_content(t: int) -> None:
     assert float(here) < 0.05 * float(there)
 
 
+def hard(update: GramUpdate) -> GramUpdate:
+    """Return the update with the gates of backpropagation, which jump at 0."""
+    for module in update.modules():
+        if hasattr(module, "ramp"):
+            module.ramp = 0.0
+    return update
+
+
+def test_gates_are_those_of_backpropagation_but_for_a_ramp_and_pass_no_gradient() -> None:
+    y = torch.tensor([-1.0, -1e-9, 0.0, 5e-4, 1e-3, 2.0], requires_grad=True)
+    torch.testing.assert_close(gate(y, 1e-3), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.0]))
+    assert gate(y, 0.0).tolist() == [False, False, False, True, True, True]
+    assert not gate(y, 1e-3).requires_grad
+
+
+def test_rounding_does_not_decide_what_a_gate_lets_through() -> None:
+    y = torch.randn(10_000, generator=torch.Generator().manual_seed(0)) * 1e-3
+    other = y + 1e-6 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    assert float((gate(y, 1e-3) - gate(other, 1e-3)).abs().max()) < 1e-2
+    assert not torch.equal(gate(y, 0.0), gate(other, 0.0))
+
+
 def test_the_gradient_kind_starts_as_polyaks_step_on_its_style_loss() -> None:
     architecture = replace(SMALL, kinds=("gradient",), padding="zeros", colours=False)
     torch.manual_seed(0)
-    gradient = cast(GramGradient, GramUpdate(architecture).double().gradients[0])
+    gradient = cast(GramGradient, hard(GramUpdate(architecture).double()).gradients[0])
     x, style = (torch.rand(1, 3, *size, dtype=torch.float64) for size in ((16, 24), (24, 20)))
     x.requires_grad_()
 
@@ -238,10 +261,10 @@ def test_with_a_bandlimited_projector_the_change_lies_in_its_span() -> None:
 
 
 def test_a_grown_update_is_the_function_that_it_was() -> None:
-    old = random_update(replace(SMALL, convolutions=(2, 2)))
+    old = hard(random_update(replace(SMALL, convolutions=(2, 2))))
     name = "gradients.2.levels.1.forward_maps.2.weight"
     larger = replace(SMALL, convolutions=(3, 4), kinds=(*KINDS, KINDS[0]))
-    new = grow(old, larger, noise=0.0)
+    new = hard(grow(old, larger, noise=0.0))
     noisy = grow(old, larger)
     x, style = draw(20, 20), draw(20, 20, phase=1)
     with torch.no_grad():
