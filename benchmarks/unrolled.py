@@ -136,9 +136,7 @@ def alista_at_nmse(b: Bench) -> float:
 
 
 def na_alista_nmse(b: Bench) -> float:
-    # Not the paper's to the letter: with the thresholds of ALISTA-AT besides (scale). -42.31 dB after 940 steps on a
-    # busy machine; without them, and with the other selection, -41.89 after 1,127.
-    return trained(b, functools.partial(recipes.na_alista, scale=0.1), 2e-3, grow=True, selection=SLOW)
+    return trained(b, recipes.na_alista, 2e-3, grow=True, selection=SLOW)
 
 
 class Descent(unroll.LearnedUpdate):

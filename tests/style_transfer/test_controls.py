@@ -90,7 +90,7 @@ def test_refining_takes_the_strength_into_its_steps(photo: Tensor, painting: Ten
     spread = build_projector(constraint, photo, steps=6)
     learned = load_solver(weights)
     first = learned(photo, learned.update.encode(resize(painting, 48)), projector=spread).x  # type: ignore[operator]
-    torch.testing.assert_close(result.iterates[4], first, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.iterates[4], first, atol=5e-5, rtol=0)
     idle = stylize(photo, painting, Options(refine=1, projector=ProjectorOptions("tikhonov", strength=0.0)))
     assert torch.equal(idle.image, stylize(photo, painting, Options(refine=1)).image)
 
@@ -125,7 +125,7 @@ def test_style_scale_is_the_size_of_the_style(
     style = solver.update.encode(resize(painting, round(48 * scale)))  # type: ignore[operator]
     expected = solver(photo, style).x.clamp(0, 1)
     found = stylizer(photo, painting, style_scale=scale).image
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
     assert not torch.equal(found, stylizer(photo, painting).image)
 
 
@@ -184,7 +184,7 @@ def test_masks_are_regions_of_the_learned_solver(
     masks = read_masks(halves, on_style)
     expected = solver(photo, regional_style(solver.update, style, masks, photo.shape[-2:])).x.clamp(0, 1)  # type: ignore[arg-type]
     found = stylizer(photo, painting, masks=(halves, on_style)).image
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
     assert torch.equal(stylizer(photo, painting, masks=masks).image, found)
     assert torch.equal(stylize(photo, painting, Options(weights=weights), masks=masks).image, found)
     assert float((found - stylizer(photo, painting).image).abs().max()) > 1e-3
@@ -198,7 +198,7 @@ def test_without_a_mask_of_the_style_every_region_takes_after_the_whole(
     encoded = solver.update.encode(resize(painting, 48))  # type: ignore[operator]
     expected = solver(photo, regional([encoded] * 2, masks.content)).x.clamp(0, 1)
     found = stylizer(photo, painting, masks=halves).image
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
     assert torch.equal(stylizer(photo, stylizer.style(painting, size=48), masks=halves).image, found)
 
 
