@@ -45,9 +45,7 @@ from graphs import Laplacian, matting
 ABLATION = {
     "reinhard": Options("reinhard"),
     "monge-kantorovich": Options("monge-kantorovich"),
-    "luan, 50 iterations": Options("luan", steps=50),
     "matting k 200": Options(projector=ProjectorOptions("matting")),
-    "matting k 200, the image": Options(projector=ProjectorOptions("matting", domain="image")),
     "coarse tikhonov 1000": Options(projector=ProjectorOptions("tikhonov-coarse", gamma=1000)),
     "tikhonov 1": Options(projector=ProjectorOptions("tikhonov", gamma=1)),
     "tikhonov 1, eps 1e-4": Options(projector=ProjectorOptions("tikhonov", gamma=1, eps=1e-4)),
