@@ -53,8 +53,8 @@ def solve_in_tiles(
     """Return X^(N) of X <- P[X - alpha g_t(X)] from the content, as a picture on disk to be read strip by strip.
 
     The untiled result up to rounding, for any size of the tiles, without a projector, with that of ``--photo``
-    (:class:`TiledBall`), the coarse Tikhonov one (:class:`TiledTikhonov`) and one pixel by pixel. Others are computed on
-    a reduced copy of at most 4 megapixels, see :class:`CarriedProjector`.
+    (:class:`TiledBall`), the coarse Tikhonov one (:class:`TiledTikhonov`) and one pixel by pixel. Others are computed
+    on a reduced copy of at most 4 megapixels, see :class:`CarriedProjector`.
 
     Args:
         update: its device does the work.
