@@ -20,16 +20,13 @@ import statistics
 import subprocess
 import sys
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from bars import AT_LEAST, AT_MOST, Bar, report
+from storages import Peak
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import unroll
 from unroll import recipes, sets
@@ -203,29 +200,6 @@ def deepinv_step(b: Bench) -> float:
     if difference > 1e-4:
         raise RuntimeError(f"the two solutions differ by {difference:.1e}")
     return ratio(lambda: theirs(y, physics), lambda: ours(x0, y, projector=soft), b.repeats)
-
-
-class Peak(TorchDispatchMode):
-    """The most bytes that the storages made within had at any moment, each counted until it is freed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive = self.peak = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in self.seen:
-                self.seen.add(storage._cdata)
-                self.alive += storage.nbytes()
-                weakref.finalize(storage, self.freed, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.alive)
-        return result
-
-    def freed(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.alive -= size
 
 
 class Contraction(unroll.LearnedUpdate):

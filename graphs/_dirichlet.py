@@ -97,10 +97,12 @@ class DirichletBall(Projector):
             found = found.grown(alpha, beta)
             if j > 4 and j % max(4, j // 8) and j < self.max_iter:
                 continue
-            shifts, weights, last = found.spectrum(size)
-            at = _multiplier(shifts, weights, self.laplacian.n * self.radius, samples) if mu is None else mu
-            damped = last / (1 + _spread(at, shifts) * shifts)
-            residual = _spread(at, beta) * beta * damped.sum(1, keepdim=True).abs()
+            theta, s = found.eigen()
+            weights = (size[:, None] * s[:, 0]) ** 2
+            at = _multiplier(theta, weights, self.laplacian.n * self.radius, samples) if mu is None else mu
+            # (I + mu T)^-1 e_1; its last entry is what the next vector of the space would be needed for.
+            solved = (s @ (s[:, 0] / (1 + _spread(at, theta) * theta))[..., None])[..., 0]
+            residual = _spread(at, beta) * beta * solved[:, -1:].abs()
             reached = float(residual.nan_to_num().max()) if residual.numel() else 0.0
             if reached <= self.rtol or j == self.max_iter or not bool(residual.isfinite().all()):
                 break
@@ -115,7 +117,7 @@ class DirichletBall(Projector):
         inside = _spread(at, v) == 0
         if bool(inside.all()):
             return v, at
-        coefficients = (found.solve(_spread(at, size[:, None])) * size[:, None]).to(v)
+        coefficients = (solved * size[:, None]).to(v)
         x = torch.zeros_like(v)
         for c, (q, _, _) in zip(coefficients.T, self._lanczos(v), strict=False):
             x.addcmul_(c[:, None], q)
@@ -153,20 +155,12 @@ class _Tridiagonal(NamedTuple):
     def grown(self, alpha: Tensor, beta: Tensor) -> _Tridiagonal:
         return _Tridiagonal(torch.cat([self.alpha, alpha], 1), torch.cat([self.beta, beta], 1))
 
-    def dense(self) -> Tensor:
+    def eigen(self) -> tuple[Tensor, Tensor]:
+        """Return the eigenvalues theta >= 0 (m, j) and the unit eigenvectors (m, j, j), as columns."""
         beside = self.beta[:, :-1]
-        return torch.diag_embed(self.alpha) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-
-    def spectrum(self, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return eigenvalues theta, ||v||^2 s_1^2 and s_1 s_j of the unit eigenvectors s, (m, j) each."""
-        theta, s = torch.linalg.eigh(self.dense())
-        return theta.clamp_min(0), size[:, None] ** 2 * s[:, 0] ** 2, s[:, 0] * s[:, -1]
-
-    def solve(self, mu: Tensor) -> Tensor:
-        """Return (I + mu T)^-1 e_1, (m, j)."""
-        theta, s = torch.linalg.eigh(self.dense())
-        found: Tensor = (s @ (s[:, 0] / (1 + mu * theta.clamp_min(0)))[..., None])[..., 0]
-        return found
+        dense = torch.diag_embed(self.alpha) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+        theta, s = torch.linalg.eigh(dense)
+        return theta.clamp_min(0), s
 
 
 def _multiplier(theta: Tensor, weights: Tensor, energy: float, samples: int) -> Tensor:

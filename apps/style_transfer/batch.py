@@ -57,7 +57,7 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
                 raise ImageError(
                     f"{path} is a folder without pictures: give one with JPEG, PNG, TIFF or other pictures"
                 )
-        elif not path.exists() and glob.has_magic(str(source)):
+        elif stands_for_many(source):
             inside = sorted(p for name in glob.iglob(str(source), recursive=True) if _is_picture(p := Path(name)))
             if not inside:
                 raise ImageError(f"no picture matches {source}: check the pattern")
@@ -65,6 +65,12 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
             inside = [path]
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def stands_for_many(source: str | Path) -> bool:
+    """Return whether this is a folder or a pattern, and not one file."""
+    path = Path(source)
+    return path.is_dir() or (not path.exists() and glob.has_magic(str(source)))
 
 
 def _is_picture(path: Path) -> bool:

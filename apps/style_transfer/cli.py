@@ -8,18 +8,15 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apps.style_transfer.commands import demo, evaluate, serve, style, stylize, train
+from apps.style_transfer.devices import out_of_memory
 
 log = logging.getLogger("apps.style_transfer")
 
 COMMANDS = {"stylize": stylize, "style": style, "train": train, "evaluate": evaluate, "demo": demo, "serve": serve}
 _BAD_INPUT = 2
-
-# How a RuntimeError says that memory has run out: the CPU's allocator, then those of CUDA and MPS.
-_NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(error: Exception) -> str | None:
     """Return the one line for an error that the user can mend, None for a fault of the program."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+    if out_of_memory(error):
         return "out of memory: make the picture smaller with --size, or choose another --device"
     if isinstance(error, ValueError):
         return text

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from apps.style_transfer.decode import check_size, decoding, finished, kind_of, opened, quiet
-from apps.style_transfer.encode import check_output, fitted, in_profile, save, to_image
-from apps.style_transfer.files import replacing
+from apps.style_transfer.encode import check_output, fitted, in_profile, noted, save, to_image
+from apps.style_transfer.files import writing
 from apps.style_transfer.formats import format_of
 from apps.style_transfer.images import Picture
 from apps.style_transfer.metadata import notes_of
@@ -118,16 +118,8 @@ def write_clip(path: Path, frames: Iterable[Picture], clip: Clip) -> None:
         settings |= {} if clip.loop is None else {"loop": clip.loop}
     else:
         settings |= {**kind.settings, "loop": 1 if clip.loop is None else clip.loop}
-        settings |= {"icc_profile": notes.icc_profile} if notes.icc_profile else {}
-        settings |= {"exif": notes.exif} if notes.exif else {}
-        settings |= {"xmp": notes.xmp} if notes.xmp else {}
-    try:
-        with replacing(path, suffix=path.suffix.lower()) as beside:
-            save(first, beside, format=kind.name, **settings)
-    except OSError as error:
-        raise ImageError(
-            f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
-        ) from None
+    with writing(path, suffix=path.suffix.lower(), fault=ImageError) as beside:
+        save(first, beside, format=kind.name, **settings, **noted(kind, notes))
 
 
 def _image(frame: Picture, *, hard_alpha: bool) -> Image.Image:

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from apps.style_transfer import exif, icc, metadata
 from apps.style_transfer.decode import quiet
-from apps.style_transfer.files import replacing
+from apps.style_transfer.files import writing
 from apps.style_transfer.formats import Format, format_of
 from apps.style_transfer.raster import ImageError, Metadata, Raster, Values, to_depth
 
@@ -72,20 +72,15 @@ def write_raster(path: Path, raster: Raster) -> None:
     notes = fitted(raster.metadata, kind, width, height)
     values = in_profile(raster.values, notes.icc_profile, depth)
     alpha = None if raster.alpha is None or not kind.alpha else to_depth(raster.alpha, depth)
-    try:
-        with replacing(path, suffix=path.suffix.lower()) as beside:
-            if kind.name == "TIFF":
-                from apps.style_transfer import tiff
+    with writing(path, suffix=path.suffix.lower(), fault=ImageError) as beside:
+        if kind.name == "TIFF":
+            from apps.style_transfer import tiff
 
-                tiff.write(beside, values, alpha, notes)
-            elif depth == 16:
-                _write_deep_png(beside, values, alpha, notes)
-            else:
-                save(to_image(values, alpha), beside, format=kind.name, **kind.settings, **_beside(kind, notes))
-    except OSError as error:
-        raise ImageError(
-            f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
-        ) from None
+            tiff.write(beside, values, alpha, notes)
+        elif depth == 16:
+            _write_deep_png(beside, values, alpha, notes)
+        else:
+            save(to_image(values, alpha), beside, format=kind.name, **kind.settings, **noted(kind, notes))
 
 
 def save(image: Image.Image, path: Path, **settings: Any) -> None:
@@ -135,7 +130,7 @@ def to_image(values: Values, alpha: Values | None) -> Image.Image:
     return image
 
 
-def _beside(kind: Format, notes: Metadata) -> dict[str, Any]:
+def noted(kind: Format, notes: Metadata) -> dict[str, Any]:
     """Return the notes as Pillow's settings for saving."""
     settings: dict[str, Any] = {}
     if notes.dpi is not None and kind.name in ("JPEG", "PNG", "BMP"):
@@ -159,7 +154,7 @@ def _write_deep_png(path: Path, values: Values, alpha: Values | None, notes: Met
     import imagecodecs
 
     small = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(small, "PNG", **_beside(format_of(path), notes))
+    Image.new("RGB", (1, 1)).save(small, "PNG", **noted(format_of(path), notes))
     encoded = imagecodecs.png_encode(values if alpha is None else np.dstack([values, alpha]), 6)
     after_header = 8 + 25  # the signature, and IHDR
     with path.open("wb") as file:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from apps.style_transfer.devices import out_of_memory
+
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +62,7 @@ def attempt(work: Work, task: Task) -> Outcome:
 def describe(fault: BaseException) -> str:
     """Return an error in one line; for what the user cannot mend, with its kind."""
     text = " ".join(str(fault).split())
-    if isinstance(fault, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if out_of_memory(fault):
         return "out of memory: make the pictures smaller with --size, or run fewer --jobs"
     if isinstance(fault, OSError) and fault.filename and fault.strerror:
         text = f"{fault.filename}: {fault.strerror}"

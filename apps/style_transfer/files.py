@@ -34,6 +34,18 @@ def replacing(path: Path, *, suffix: str = "") -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def writing(path: Path, *, suffix: str = "", fault: type[ValueError] = ValueError) -> Iterator[Path]:
+    """Do the same, and say in one line where the disk refuses it: a ``fault`` instead of an OSError."""
+    try:
+        with replacing(path, suffix=suffix) as beside:
+            yield beside
+    except OSError as error:
+        raise fault(
+            f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
+        ) from None
+
+
 def clear_partial(folder: Path) -> list[Path]:
     """Delete what killed runs left half-written in a folder, and return it; files being written now are let alone."""
     cleared = []
@@ -77,10 +89,5 @@ def write_whole(path: Path, text: str) -> None:
         raise ValueError(f"the folder {path.parent} does not exist: create it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
-    try:
-        with replacing(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path} ({error.strerror or error}): free some space or choose another path"
-        ) from None
+    with writing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

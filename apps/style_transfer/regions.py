@@ -34,7 +34,11 @@ class Regional(NamedTuple):
                 f"masks of {self.masks.shape[-1]} x {self.masks.shape[-2]} pixels go with one image of that size, "
                 f"got {tuple(x.shape)}"
             )
-        masks = self.masks.to(x.device, torch.promote_types(x.dtype, torch.float32))
+        return self.within((slice(None), slice(None)), x)
+
+    def within(self, where: tuple[slice, slice], like: Tensor) -> Tensor:
+        """Return the masks of the rows and columns of a part, likewise."""
+        masks = self.masks[(slice(None), *where)].to(like.device, torch.promote_types(like.dtype, torch.float32))
         return masks / masks.sum(0)
 
 

@@ -174,7 +174,7 @@ class _Step:
         self, gradient: GramGradient, style: EncodedStyle | Regional, t: int, tick: Callable[[], None]
     ) -> None:
         self._gradient, self._tick = gradient, tick
-        self._masks = style.masks if isinstance(style, Regional) else None
+        self._regional = style if isinstance(style, Regional) else None
         self._style = (style.styles if isinstance(style, Regional) else style)[t]
         self._parameter = next(gradient.parameters())
 
@@ -205,10 +205,7 @@ class _Step:
         return self._gradient.finish(x, d, plan, slope, self._weights(where))
 
     def _weights(self, where: Rectangle) -> Tensor | None:
-        if self._masks is None:
-            return None
-        masks = self._masks[(slice(None), *where.slices)].to(self._parameter)
-        return masks / masks.sum(0)
+        return None if self._regional is None else self._regional.within(where.slices, self._parameter)
 
 
 def _add_up(

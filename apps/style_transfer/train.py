@@ -14,12 +14,13 @@ from torch import Tensor
 from apps.style_transfer.checkpoint import Checkpoint, load_solver, write_checkpoint
 from apps.style_transfer.data import Pairs, list_images, load_images
 from apps.style_transfer.distil import distil
+from apps.style_transfer.grow import grow
 from apps.style_transfer.images import resize
 from apps.style_transfer.losses import STYLE_WEIGHT, encode_targets, reference_objective
 from apps.style_transfer.muon import Muon
 from apps.style_transfer.pool import Batch, Pool
 from apps.style_transfer.sheet import contact_sheet
-from apps.style_transfer.update import Architecture, GramUpdate, PlainGradient, grow
+from apps.style_transfer.update import Architecture, GramUpdate, PlainGradient
 from apps.style_transfer.vgg import VGG19
 from unroll import Progress, Solve, Trapezoid, Unrolled, fit
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from problems import Affine, LeastSquares, least_squares_prox, problem
+from storages import Peak
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import unroll
 
@@ -121,29 +120,6 @@ def test_iterates_trace_and_status_do_not_depend_on_the_adjoint(adjoint: unroll.
         if until is not None:
             assert found.status.steps == expected.status.steps == len(found.trace) - 1 < 400
             assert torch.equal(found.status.residual, expected.status.residual)
-
-
-class Peak(TorchDispatchMode):
-    """Counts the bytes of the storages that are alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive = self.peak = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, Sequence) and not isinstance(result, Tensor) else [result]:
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in self.seen:
-                self.seen.add(storage._cdata)
-                self.alive += storage.nbytes()
-                weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.alive)
-        return result
-
-    def free(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.alive -= size
 
 
 def measure(run: Callable[[], Any]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from apps.style_transfer.batch import Report, expand, plan
+from apps.style_transfer.batch import Report, expand, plan, stands_for_many
 from apps.style_transfer.batch import run as run_batch
 from apps.style_transfer.encode import check_output
 from apps.style_transfer.engines import Engine, Local, Outcome, Task
@@ -22,7 +22,7 @@ from apps.style_transfer.formats import IMAGE_SUFFIXES, format_of
 from apps.style_transfer.large import MEMORY
 from apps.style_transfer.raster import MAX_PIXELS
 from apps.style_transfer.restyling import Recipe, Restyling, summary
-from apps.style_transfer.style import STYLE_SUFFIX, gallery, read_style, style_name
+from apps.style_transfer.style import gallery, read_style, style_name
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -68,7 +68,7 @@ def styles_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """
     sources: list[str] = []
     for source in options.style:
-        sources += [str(path) for path in expand([source])] if _stands_for_many(source) else [source]
+        sources += [str(path) for path in expand([source])] if stands_for_many(source) else [source]
     for source in sources:
         if source not in gallery() and not Path(source).is_file():
             read_style(source)  # which says what is wrong
@@ -89,7 +89,7 @@ def tasks_of(options: argparse.Namespace, styles: dict[str, tuple[str, ...]]) ->
     contents = expand(options.content)
     output: Path | None = options.output
     if output is None or output.is_dir() or output.suffix.lower() not in IMAGE_SUFFIXES:
-        several = len(contents) * len(styles) > 1 or any(map(_stands_for_many, options.content))
+        several = len(contents) * len(styles) > 1 or any(map(stands_for_many, options.content))
         if output is not None and not several and not output.is_dir():
             format_of(output)  # which says what is wrong
         return plan(contents, files, output, suffix=suffix), several or options.engine == "ray"
@@ -97,12 +97,6 @@ def tasks_of(options: argparse.Namespace, styles: dict[str, tuple[str, ...]]) ->
         raise ValueError(f"{output} is one file, and there are several results: give a folder with -o")
     ((name, sources),) = files.items()
     return [Task(contents[0], name, output, tuple(sources))], False
-
-
-def _stands_for_many(source: str) -> bool:
-    if source.endswith(STYLE_SUFFIX):
-        return False
-    return Path(source).is_dir() or (not Path(source).exists() and any(c in source for c in "*?["))
 
 
 def _file(source: str) -> Path:

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apps.style_transfer.decode import decoding, kind_of, quiet
-from apps.style_transfer.formats import Format
+from apps.style_transfer.decode import size_of
 from apps.style_transfer.images import SMALLEST_SIDE
 from apps.style_transfer.serve.limits import Limits, RefusedError
 from apps.style_transfer.serve.upload import Form
@@ -81,7 +80,7 @@ def order_of(form: Form, limits: Limits, gallery: Mapping[str, GalleryEntry]) ->
             f"size: a result may have {limits.result_pixels / 1e6:g} megapixels here: ask for a size of {most} or less",
         )
     if not style.name.endswith(STYLE_SUFFIX):
-        w, h = _measure(style, "style", limits) if not named else _size(style, kind_of(style))
+        w, h = _measure(style, "style", limits) if not named else size_of(style)
         scale = parameters.style_scale * longest / max(w, h)
         if w * h * scale**2 > 3 * limits.result_pixels:  # to encode one takes a third of what a step does
             raise RefusedError(
@@ -112,9 +111,7 @@ def _measure(path: Path, field: str, limits: Limits) -> tuple[int, int]:
     """Return width and height from the header of a picture, decoding nothing."""
     what = f"the {NAMES[field]}"
     try:
-        kind = kind_of(path)
-        with decoding(what):
-            width, height = _size(path, kind)
+        width, height = size_of(path)
     except ValueError as error:
         raise RefusedError(422, f"{field}: {str(error).replace(str(path), what)}") from None
     if width * height > limits.pixels:
@@ -122,19 +119,6 @@ def _measure(path: Path, field: str, limits: Limits) -> tuple[int, int]:
     if min(width, height) < SMALLEST_SIDE and field in ("content", "style"):
         raise RefusedError(422, f"{field}: {what} has {width} x {height} pixels: each side needs {SMALLEST_SIDE}")
     return width, height
-
-
-def _size(path: Path, kind: Format) -> tuple[int, int]:
-    if kind.name == "TIFF":  # Pillow does not open all that are read
-        import tifffile
-
-        with quiet(), tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            return page.imagewidth, page.imagelength
-    with quiet():
-        image = kind.open(path)
-    with image:
-        return image.size
 
 
 def _too_many(field: str, limits: Limits) -> RefusedError:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from apps.style_transfer.devices import out_of_memory
 from apps.style_transfer.images import read_image, resize, resize_alpha, to_pil, write_image
 from apps.style_transfer.serve.jobs import Job
 from apps.style_transfer.serve.orders import NAMES, Order
@@ -15,7 +16,6 @@ from apps.style_transfer.stylizer import Stylizer
 
 PREVIEW = 1280
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-_NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Made(NamedTuple):
@@ -50,7 +50,7 @@ class Restyler:
         except ValueError as error:
             raise ValueError(_without_paths(str(error), job)) from error
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+            if not out_of_memory(error):
                 raise
             raise ValueError("out of memory: ask for a smaller size") from error
 
