@@ -37,9 +37,9 @@ from apps.style_transfer import (
     resize,
     stylize,
 )
-from apps.style_transfer.data import list_images
-from apps.style_transfer.metrics import edge_ssim, matting_energy
+from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy
 from apps.style_transfer.sheet import contact_sheet
+from apps.style_transfer.training.data import list_images
 from graphs import Laplacian, matting
 
 ABLATION = {

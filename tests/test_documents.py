@@ -275,8 +275,8 @@ def test_figures_are_filled_in_at_one_place_only() -> None:
 
 def test_the_documents_agree_with_the_code() -> None:
     from apps.style_transfer import PHOTO, Architecture
-    from apps.style_transfer.data import Pairs
     from apps.style_transfer.losses import CONTENT_WEIGHT, STYLE_WEIGHT
+    from apps.style_transfer.training.data import Pairs
     from apps.style_transfer.weights import EMBEDDED_SOLVER, read_header
 
     mathematics = " ".join((ROOT / "docs" / "mathematics.md").read_text().split())

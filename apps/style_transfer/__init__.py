@@ -6,9 +6,10 @@ pieces are public too: the losses on VGG-19 features, the learned update :class:
 :class:`unroll.Unrolled` solver iterates, the exact solvers, and the training of the weights.
 """
 
-from apps.style_transfer.checkpoint import load_solver
 from apps.style_transfer.demo import EXAMPLE_CONTENT, EXAMPLE_STYLE
-from apps.style_transfer.images import Picture, read_image, resize, write_image
+from apps.style_transfer.files.images import Picture, read_image, resize, write_image
+from apps.style_transfer.learned.checkpoint import load_solver
+from apps.style_transfer.learned.update import Architecture, GramUpdate
 from apps.style_transfer.losses import (
     ContentLoss,
     Perceptual,
@@ -21,9 +22,8 @@ from apps.style_transfer.losses import (
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
 from apps.style_transfer.style import GalleryEntry, Style, blend, gallery
 from apps.style_transfer.stylizer import ImageLike, Stylizer
-from apps.style_transfer.train import Training, train
+from apps.style_transfer.training.train import Training, train
 from apps.style_transfer.transfer import Losses, Options, Result, measure, stylize
-from apps.style_transfer.update import Architecture, GramUpdate
 from apps.style_transfer.vgg import VGG19
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from apps.style_transfer.images import Picture, read_image, resize, write_image
+from apps.style_transfer.files.images import Picture, read_image, resize, write_image
 from apps.style_transfer.progress import step_bar
 from apps.style_transfer.projectors import PHOTO
 from apps.style_transfer.sheet import contact_sheet

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from apps.style_transfer.precision import at_least_single
+from apps.style_transfer.learned.precision import at_least_single
 from graphs import Laplacian
 from unroll import Loss
 

@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from apps.style_transfer.images import read_image
-from apps.style_transfer.regions import Regional, regional
-from apps.style_transfer.tiles import MEMORY, encode_in_tiles
-from apps.style_transfer.update import GramUpdate
+from apps.style_transfer.files.images import read_image
+from apps.style_transfer.learned.regions import Regional, regional
+from apps.style_transfer.learned.update import GramUpdate
+from apps.style_transfer.tiles.solver import MEMORY, encode_in_tiles
 
 log = logging.getLogger(__name__)
 

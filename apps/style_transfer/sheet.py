@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from apps.style_transfer.images import to_pil
+from apps.style_transfer.files.images import to_pil
 
 _GAP, _LINE = 8, 26
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from apps.style_transfer.learned.update import GramUpdate
 from apps.style_transfer.losses import (
     CONTENT_WEIGHT,
     STYLE_WEIGHT,
@@ -21,7 +22,6 @@ from apps.style_transfer.losses import (
     encode_style,
     reference_objective,
 )
-from apps.style_transfer.update import GramUpdate
 from graphs import Laplacian, matting
 from unroll import GradientStep, Loss, Operator, Probe, Scaled, Solution, Unrolled
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from apps.style_transfer.checkpoint import read_checkpoint
-from apps.style_transfer.gram_step import Moments
-from apps.style_transfer.images import read_image
-from apps.style_transfer.update import Architecture, EncodedStyle
+from apps.style_transfer.files.images import read_image
+from apps.style_transfer.learned.checkpoint import read_checkpoint
+from apps.style_transfer.learned.gram_step import Moments
+from apps.style_transfer.learned.update import Architecture, EncodedStyle
 from apps.style_transfer.weights import EMBEDDED_SOLVER, read_header, read_tensors, write_tensors
 
 STYLE_SUFFIX = ".style.safetensors"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from apps.style_transfer.checkpoint import load_solver
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.images import SMALLEST_SIDE, from_pil, read_image, resize
+from apps.style_transfer.files.images import SMALLEST_SIDE, from_pil, read_image, resize
+from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.masks import Masks, MaskSource, read_masks
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions
 from apps.style_transfer.solvers import Learned

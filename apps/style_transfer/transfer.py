@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from apps.style_transfer.checkpoint import load_solver
 from apps.style_transfer.colour import COLOUR_TRANSFERS, ColourUpdate, monge_kantorovich, with_chroma
-from apps.style_transfer.images import SMALLEST_SIDE, resize, to_pil
+from apps.style_transfer.files.images import SMALLEST_SIDE, resize, to_pil
+from apps.style_transfer.learned.checkpoint import load_solver
+from apps.style_transfer.learned.regions import regional
 from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_style
 from apps.style_transfer.masks import Masks, fit_masks, regional_style
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
-from apps.style_transfer.regions import regional
 from apps.style_transfer.sheet import contact_sheet
 from apps.style_transfer.solvers import LBFGS, PHOTO_WEIGHT, STEP_SIZE, Descent, Encoded, Learned, Refined, StyleSolver
 from apps.style_transfer.style import Style, Weights, identify, mix, shares

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from apps.style_transfer.batch import plan, run
-from apps.style_transfer.engines import Local, Task
-from apps.style_transfer.files import replacing
+from apps.style_transfer.batches.batch import plan, run
+from apps.style_transfer.batches.engines import Local, Task
+from apps.style_transfer.files.writing import replacing
 
 SIZE = 200_000
 

@@ -10,7 +10,7 @@ from style_helpers import Program, draw, save_weights
 from torch import Tensor
 
 from apps.style_transfer.cli import run
-from apps.style_transfer.images import to_pil
+from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.vgg import VGG19
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from apps.style_transfer.checkpoint import Checkpoint, write_checkpoint
-from apps.style_transfer.update import Architecture, GramUpdate
+from apps.style_transfer.learned.checkpoint import Checkpoint, write_checkpoint
+from apps.style_transfer.learned.update import Architecture, GramUpdate
 
 Program = Callable[..., tuple[int, str, str]]
 """A command line run in this process: exit status, standard output, standard error."""

@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from style_helpers import Program, draw, save_weights
 
-from apps.style_transfer import encode, transfer
-from apps.style_transfer.checkpoint import read_checkpoint
-from apps.style_transfer.images import to_pil
+from apps.style_transfer import transfer
+from apps.style_transfer.files import encode
+from apps.style_transfer.files.images import to_pil
+from apps.style_transfer.learned.checkpoint import read_checkpoint
 from apps.style_transfer.weights import EMBEDDED_VGG
 
 Make = Callable[[Path], Path]

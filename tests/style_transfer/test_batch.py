@@ -17,11 +17,11 @@ import batch_helpers
 import pytest
 from batch_helpers import broken, content_of, killed_by, slow_copy
 
-from apps.style_transfer.batch import Report, expand, plan, run
-from apps.style_transfer.engines import Local, Task
-from apps.style_transfer.files import clear_partial, replacing
-from apps.style_transfer.manifest import MANIFEST, Manifest
-from apps.style_transfer.raster import ImageError
+from apps.style_transfer.batches.batch import Report, expand, plan, run
+from apps.style_transfer.batches.engines import Local, Task
+from apps.style_transfer.batches.manifest import MANIFEST, Manifest
+from apps.style_transfer.files.raster import ImageError
+from apps.style_transfer.files.writing import clear_partial, replacing
 
 STYLES: dict[str, list[Path]] = {"monet": [], "hokusai": []}
 

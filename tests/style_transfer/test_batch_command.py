@@ -14,10 +14,10 @@ from PIL import Image, ImageSequence
 from style_helpers import Program, draw, save_weights
 from test_files_metadata import camera_block
 
-from apps.style_transfer.engines import Task
-from apps.style_transfer.images import Picture, read_image, to_pil, write_image
-from apps.style_transfer.manifest import MANIFEST
-from apps.style_transfer.restyling import Recipe, Restyling, summary
+from apps.style_transfer.batches.engines import Task
+from apps.style_transfer.batches.manifest import MANIFEST
+from apps.style_transfer.batches.restyling import Recipe, Restyling, summary
+from apps.style_transfer.files.images import Picture, read_image, to_pil, write_image
 from apps.style_transfer.transfer import Options, stylize
 
 

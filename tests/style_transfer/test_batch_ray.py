@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from batch_helpers import content_of, slower_copy
 
-from apps.style_transfer.batch import plan, run
-from apps.style_transfer.engines import Outcome
-from apps.style_transfer.manifest import MANIFEST
+from apps.style_transfer.batches.batch import plan, run
+from apps.style_transfer.batches.engines import Outcome
+from apps.style_transfer.batches.manifest import MANIFEST
 
 # Ray's own, about its own future.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,7 +24,7 @@ def test_a_node_is_killed_midway_and_every_picture_is_made_once(
     import ray
     from ray.cluster_utils import Cluster
 
-    from apps.style_transfer.ray_engine import Ray
+    from apps.style_transfer.batches.ray_engine import Ray
 
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}{os.pathsep}{Path(__file__).parent}")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -64,7 +64,7 @@ def test_a_node_is_killed_midway_and_every_picture_is_made_once(
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from apps.style_transfer.ray_engine import Ray
+    from apps.style_transfer.batches.ray_engine import Ray
 
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ValueError, match=r"--engine ray needs Ray: pip install 'unroll-style\[ray\]'"):

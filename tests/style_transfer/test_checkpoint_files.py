@@ -12,8 +12,8 @@ import torch
 from style_helpers import draw, random_update
 
 from apps.style_transfer import load_solver
-from apps.style_transfer.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from apps.style_transfer.update import Architecture, GramUpdate
+from apps.style_transfer.learned.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from apps.style_transfer.learned.update import Architecture, GramUpdate
 from apps.style_transfer.weights import EMBEDDED_SOLVER, EMBEDDED_VGG, read_tensors, write_tensors
 
 UNUSUAL = Architecture(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from apps.style_transfer import cli
 from apps.style_transfer import demo as demo_module
-from apps.style_transfer.images import read_image, to_pil
+from apps.style_transfer.files.images import read_image, to_pil
 from apps.style_transfer.transfer import SOLVERS
 from apps.style_transfer.vgg import VGG19
 

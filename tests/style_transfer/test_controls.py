@@ -15,11 +15,11 @@ from torch import Tensor
 
 from apps.style_transfer import EXAMPLE_CONTENT, PHOTO, Options, ProjectorOptions, Stylizer, load_solver, stylize
 from apps.style_transfer.colour import monge_kantorovich, with_chroma
-from apps.style_transfer.images import read_image, resize
+from apps.style_transfer.evaluation.metrics import edge_ssim
+from apps.style_transfer.files.images import read_image, resize
+from apps.style_transfer.learned.regions import regional
 from apps.style_transfer.masks import read_masks, regional_style
-from apps.style_transfer.metrics import edge_ssim
 from apps.style_transfer.projectors import Mixed, build_projector, share_of
-from apps.style_transfer.regions import regional
 from apps.style_transfer.transfer import style_size
 from unroll import LearnedUpdate, Operator, Subspace, Unrolled
 

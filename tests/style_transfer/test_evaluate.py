@@ -13,8 +13,16 @@ import pytest
 import torch
 from style_helpers import Program, draw
 
-from apps.style_transfer.evaluate import FIGURES, Evaluation, Row, choose_pairs, evaluate, methods_of, summary
-from apps.style_transfer.images import read_image, resize, to_pil
+from apps.style_transfer.evaluation.evaluate import (
+    FIGURES,
+    Evaluation,
+    Row,
+    choose_pairs,
+    evaluate,
+    methods_of,
+    summary,
+)
+from apps.style_transfer.files.images import read_image, resize, to_pil
 from apps.style_transfer.losses import encode_targets, reference_objective
 from apps.style_transfer.projectors import ProjectorOptions
 from apps.style_transfer.transfer import Options, stylize

@@ -18,10 +18,10 @@ from PIL import Image
 from style_helpers import draw
 from test_files_metadata import XMP, camera_block
 
-from apps.style_transfer.clips import read_clip
-from apps.style_transfer.decode import size_of
-from apps.style_transfer.formats import FORMATS, recognised
-from apps.style_transfer.images import ImageError, Picture, read_image, to_pil, write_image
+from apps.style_transfer.files.clips import read_clip
+from apps.style_transfer.files.decode import size_of
+from apps.style_transfer.files.formats import FORMATS, recognised
+from apps.style_transfer.files.images import ImageError, Picture, read_image, to_pil, write_image
 
 VICTIMS = ["jpg", "png", "deep.png", "webp", "tif", "deep.tif", "gif", "bmp", "heic", "avif", "palette.png", "clip.gif"]
 

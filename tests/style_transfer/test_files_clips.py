@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from apps.style_transfer.clips import Clip, read_clip, write_clip
-from apps.style_transfer.images import ImageError, read_image
+from apps.style_transfer.files.clips import Clip, read_clip, write_clip
+from apps.style_transfer.files.images import ImageError, read_image
 
 TIMES = (100, 20, 300, 40, 50)
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageCms
 from style_helpers import draw
 
-from apps.style_transfer import icc
-from apps.style_transfer.images import Picture, read_image, write_image
+from apps.style_transfer.files import icc
+from apps.style_transfer.files.images import Picture, read_image, write_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 WIDE = imagecodecs.cms_profile(

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from style_helpers import draw
 
-from apps.style_transfer.images import Picture, from_pil, read_image, resize_alpha, write_image
-from apps.style_transfer.raster import to_depth
+from apps.style_transfer.files.images import Picture, from_pil, read_image, resize_alpha, write_image
+from apps.style_transfer.files.raster import to_depth
 
 DEEP = np.random.default_rng(0).integers(0, 65536, (21, 34, 3)).astype(np.uint16)
 ALPHA = np.random.default_rng(1).integers(0, 65536, (21, 34)).astype(np.uint16)
@@ -164,7 +164,7 @@ def test_depths() -> None:
 
 
 def test_long_rows_go_into_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from apps.style_transfer import tiff
+    from apps.style_transfer.files import tiff
 
     monkeypatch.setattr(tiff, "_STRIP", 1000)
     picture = Picture(torch.from_numpy(DEEP.astype(np.float32) / 65535).permute(2, 0, 1)[None], depth=16)

@@ -13,8 +13,8 @@ import torch
 from PIL import ExifTags, Image, PngImagePlugin
 from style_helpers import draw
 
-from apps.style_transfer import exif
-from apps.style_transfer.images import Picture, read_image, resize, to_pil, write_image
+from apps.style_transfer.files import exif
+from apps.style_transfer.files.images import Picture, read_image, resize, to_pil, write_image
 
 MAKER_NOTE = b"CAMERA\0" + bytes(range(200))
 THUMBNAIL = b"\xff\xd8 a small picture of the original \xff\xd9"

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from apps.style_transfer.gram_step import FLOOR, Moments, matrix_roots, moments, whitening_step
+from apps.style_transfer.learned.gram_step import FLOOR, Moments, matrix_roots, moments, whitening_step
 
 
 def features(*shape: int, scale: float = 1.0, mean: float = 0.0, seed: int = 0) -> Tensor:

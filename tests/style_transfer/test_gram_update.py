@@ -12,9 +12,9 @@ from style_helpers import draw, random_update
 from torch import Tensor, nn
 from torch.nn.functional import softsign
 
-from apps.style_transfer.grow import grow
-from apps.style_transfer.level import gate
-from apps.style_transfer.update import Architecture, GramGradient, GramUpdate, Kind, Level, PlainGradient
+from apps.style_transfer.learned.level import gate
+from apps.style_transfer.learned.update import Architecture, GramGradient, GramUpdate, Kind, Level, PlainGradient
+from apps.style_transfer.training.grow import grow
 from graphs import Around, BandlimitedProjector, eigenbasis, matting
 from unroll import Box, Unrolled
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageCms
 from style_helpers import draw
 
-from apps.style_transfer import encode
-from apps.style_transfer.images import (
+from apps.style_transfer.files import encode
+from apps.style_transfer.files.images import (
     ImageError,
     Picture,
     check_output,

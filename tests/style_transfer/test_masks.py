@@ -13,8 +13,8 @@ from PIL import Image
 from style_helpers import draw, random_update
 from torch import Tensor
 
+from apps.style_transfer.learned.update import Architecture
 from apps.style_transfer.masks import COLOURS, fit_masks, read_masks, regional_style
-from apps.style_transfer.update import Architecture
 from unroll import Unrolled
 
 SMALL = Architecture(channels=(4, 6), convolutions=(2, 2), kinds=("whitening", "gradient"))

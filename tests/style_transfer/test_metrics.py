@@ -11,8 +11,8 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from style_helpers import draw
 
-from apps.style_transfer.metrics import edge_ssim, matting_energy, psnr
-from apps.style_transfer.peak import peak_memory
+from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy, psnr
+from apps.style_transfer.evaluation.peak import peak_memory
 from graphs import matting
 
 

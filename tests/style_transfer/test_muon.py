@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from apps.style_transfer.muon import Muon, orthogonalise
+from apps.style_transfer.training.muon import Muon, orthogonalise
 
 
 def test_matrices_move_as_torchs_muon_moves_them() -> None:

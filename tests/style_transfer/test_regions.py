@@ -12,10 +12,10 @@ from style_helpers import draw, random_update
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from apps.style_transfer.gram_step import Affine, moments, sums, whitening_map
-from apps.style_transfer.level import Level
-from apps.style_transfer.regions import Regional, pyramid, regional
-from apps.style_transfer.update import Architecture, GramGradient, GramUpdate, PlainGradient
+from apps.style_transfer.learned.gram_step import Affine, moments, sums, whitening_map
+from apps.style_transfer.learned.level import Level
+from apps.style_transfer.learned.regions import Regional, pyramid, regional
+from apps.style_transfer.learned.update import Architecture, GramGradient, GramUpdate, PlainGradient
 from unroll import Unrolled
 
 SMALL = Architecture(channels=(4, 6), convolutions=(2, 2), kinds=("whitening", "gradient"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apps.style_transfer.colour import COLOUR_TRANSFERS
-from apps.style_transfer.images import resize
+from apps.style_transfer.files.images import resize
 from apps.style_transfer.losses import encode_targets
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
 from apps.style_transfer.solvers import LBFGS, STEP_SIZE, Descent

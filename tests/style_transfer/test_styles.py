@@ -19,8 +19,8 @@ from style_helpers import Program, save_weights
 from torch import Tensor
 
 from apps.style_transfer import Options, Style, Stylizer, blend, gallery, stylize
-from apps.style_transfer.gram_step import Moments
-from apps.style_transfer.images import read_image, resize
+from apps.style_transfer.files.images import read_image, resize
+from apps.style_transfer.learned.gram_step import Moments
 from apps.style_transfer.losses import encode_style
 from apps.style_transfer.solvers import Descent
 from apps.style_transfer.style import identify

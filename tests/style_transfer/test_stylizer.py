@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from apps.style_transfer import PHOTO, Options, ProjectorOptions, Result, Stylizer, gallery, stylize
-from apps.style_transfer.images import read_image, to_pil
+from apps.style_transfer.files.images import read_image, to_pil
 from apps.style_transfer.stylizer import ImageLike, as_image
 from unroll import Box
 

@@ -13,14 +13,14 @@ import torch
 from style_helpers import draw, random_update
 from torch import Tensor, nn
 
-from apps.style_transfer import tiles
-from apps.style_transfer.canvas import Canvas, InMemory, Rectangle
-from apps.style_transfer.gram_step import Affine
+from apps.style_transfer.learned.gram_step import Affine
+from apps.style_transfer.learned.regions import Regional, regional
+from apps.style_transfer.learned.update import Architecture, EncodedStyle, GramGradient, GramUpdate, Plan
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
-from apps.style_transfer.regions import Regional, regional
-from apps.style_transfer.tiles import encode_in_tiles, solve_in_tiles
-from apps.style_transfer.tiling import Tiling, reaches, working_set
-from apps.style_transfer.update import Architecture, EncodedStyle, GramGradient, GramUpdate, Plan
+from apps.style_transfer.tiles import solver as tiles
+from apps.style_transfer.tiles.canvas import Canvas, InMemory, Rectangle
+from apps.style_transfer.tiles.solver import encode_in_tiles, solve_in_tiles
+from apps.style_transfer.tiles.tiling import Tiling, reaches, working_set
 from unroll import Scaled, Unrolled
 
 SMALL = Architecture(channels=(4, 6, 5), convolutions=(2, 1, 2), kinds=("whitening", "gradient"))

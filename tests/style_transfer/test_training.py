@@ -17,19 +17,19 @@ from style_helpers import Program, draw
 from torch import Tensor
 
 from apps.style_transfer import load_solver
-from apps.style_transfer.checkpoint import read_checkpoint
-from apps.style_transfer.data import Pairs, is_held_back, list_images
-from apps.style_transfer.distil import distil
-from apps.style_transfer.images import to_pil
+from apps.style_transfer.files.images import to_pil
+from apps.style_transfer.learned.checkpoint import read_checkpoint
+from apps.style_transfer.learned.update import Architecture, GramGradient, GramUpdate
 from apps.style_transfer.losses import encode_targets, reference_objective
-from apps.style_transfer.pool import Batch, Pool
-from apps.style_transfer.train import Training, _before, _Run, train
-from apps.style_transfer.update import Architecture, GramGradient, GramUpdate
+from apps.style_transfer.training.data import Pairs, is_held_back, list_images
+from apps.style_transfer.training.distil import distil
+from apps.style_transfer.training.pool import Batch, Pool
+from apps.style_transfer.training.train import Training, _before, _Run, train
 from apps.style_transfer.vgg import VGG19
 from apps.style_transfer.weights import read_header
 from unroll._training import _checkpoint as checkpoints
 
-train_module = import_module("apps.style_transfer.train")  # the package exports the function of this name
+train_module = import_module("apps.style_transfer.training.train")  # the package exports the function of this name
 SMALL = Architecture(channels=(4, 6), convolutions=(2, 2), kinds=("whitening", "gradient"))
 HELD_BACK = "p14.png"
 

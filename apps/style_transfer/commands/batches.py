@@ -13,16 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from apps.style_transfer.batch import Report, expand, plan, stands_for_many
-from apps.style_transfer.batch import run as run_batch
-from apps.style_transfer.encode import check_output
-from apps.style_transfer.engines import Engine, Local, Outcome, Task
-from apps.style_transfer.files import clear_partial
-from apps.style_transfer.formats import IMAGE_SUFFIXES, format_of
-from apps.style_transfer.large import MEMORY
-from apps.style_transfer.raster import MAX_PIXELS
-from apps.style_transfer.restyling import Recipe, Restyling, summary
+from apps.style_transfer.batches.batch import Report, expand, plan, stands_for_many
+from apps.style_transfer.batches.batch import run as run_batch
+from apps.style_transfer.batches.engines import Engine, Local, Outcome, Task
+from apps.style_transfer.batches.restyling import Recipe, Restyling, summary
+from apps.style_transfer.files.encode import check_output
+from apps.style_transfer.files.formats import IMAGE_SUFFIXES, format_of
+from apps.style_transfer.files.raster import MAX_PIXELS
+from apps.style_transfer.files.writing import clear_partial
 from apps.style_transfer.style import gallery, read_style, style_name
+from apps.style_transfer.tiles.large import MEMORY
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -142,7 +142,7 @@ def threads_for(options: argparse.Namespace) -> int | None:
 def _engine(options: argparse.Namespace) -> Engine:
     if options.engine == "local":
         return Local(options.jobs)
-    from apps.style_transfer.ray_engine import Ray
+    from apps.style_transfer.batches.ray_engine import Ray
 
     return Ray(gpus=1 if options.device == "cuda" else 0)
 

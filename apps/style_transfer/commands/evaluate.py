@@ -9,9 +9,9 @@ from pathlib import Path
 
 from apps.style_transfer.commands.common import add_common, add_parameters, constraint, given
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.evaluate import Evaluation, evaluate, methods_of, summary
+from apps.style_transfer.evaluation.evaluate import Evaluation, evaluate, methods_of, summary
+from apps.style_transfer.evaluation.report import write_csv, write_html, write_json
 from apps.style_transfer.projectors import PROJECTORS, ProjectorOptions
-from apps.style_transfer.report import write_csv, write_html, write_json
 from apps.style_transfer.transfer import SOLVERS, Options
 
 log = logging.getLogger("apps.style_transfer")

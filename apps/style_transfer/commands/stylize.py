@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from apps.style_transfer.batches.restyling import Recipe, Restyling
 from apps.style_transfer.commands.batches import add_files, may_make, run_many, styles_of, tasks_of, threads_for
 from apps.style_transfer.commands.common import add_common, add_parameters, constraint, given
-from apps.style_transfer.decode import size_of
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.images import SMALLEST_SIDE
+from apps.style_transfer.files.decode import size_of
+from apps.style_transfer.files.images import SMALLEST_SIDE
 from apps.style_transfer.progress import step_bar
 from apps.style_transfer.projectors import PROJECTORS
-from apps.style_transfer.restyling import Recipe, Restyling
 from apps.style_transfer.style import Style
 from apps.style_transfer.transfer import PRESERVE, SOLVERS, Options, Result, load_vgg, measure
 

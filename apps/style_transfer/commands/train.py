@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apps.style_transfer.commands.common import add_common, given
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.train import OPTIMISERS, Training, train
+from apps.style_transfer.training.train import OPTIMISERS, Training, train
 
 log = logging.getLogger("apps.style_transfer")
 

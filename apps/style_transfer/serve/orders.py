@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apps.style_transfer.decode import size_of
-from apps.style_transfer.images import SMALLEST_SIDE
+from apps.style_transfer.files.decode import size_of
+from apps.style_transfer.files.images import SMALLEST_SIDE
 from apps.style_transfer.serve.limits import Limits, RefusedError
 from apps.style_transfer.serve.upload import Form
 from apps.style_transfer.style import STYLE_SUFFIX, GalleryEntry

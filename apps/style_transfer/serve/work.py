@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from apps.style_transfer.devices import out_of_memory
-from apps.style_transfer.images import read_image, resize, resize_alpha, to_pil, write_image
+from apps.style_transfer.files.images import read_image, resize, resize_alpha, to_pil, write_image
 from apps.style_transfer.serve.jobs import Job
 from apps.style_transfer.serve.orders import NAMES, Order
 from apps.style_transfer.stylizer import Stylizer

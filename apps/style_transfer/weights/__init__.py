@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from apps.style_transfer.files import replacing
+from apps.style_transfer.files.writing import replacing
 
 _FOLDER = Path(__file__).parent
 EMBEDDED_VGG = _FOLDER / "vgg19_conv1_1-conv4_2_fp16.safetensors"

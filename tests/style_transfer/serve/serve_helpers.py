@@ -17,7 +17,7 @@ from PIL import Image
 from style_helpers import draw
 from torch import Tensor
 
-from apps.style_transfer.images import to_pil
+from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.serve.api import create_app
 from apps.style_transfer.serve.jobs import Job, Jobs
 from apps.style_transfer.serve.limits import Limits

@@ -20,7 +20,7 @@ from serve_helpers import PAINTING, PHOTO, V1, Gate, encoded, form, pixels, serv
 from style_helpers import Program, draw
 
 from apps.style_transfer import Stylizer
-from apps.style_transfer.images import to_pil
+from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.serve.jobs import Jobs
 from apps.style_transfer.serve.limits import Limits
 from apps.style_transfer.serve.work import Restyler

@@ -1,0 +1,1 @@
+"""Many pictures: a manifest of what is done, and engines that do it."""

@@ -1,0 +1,1 @@
+"""What a method is worth, measured on pictures kept back."""

@@ -1,0 +1,386 @@
+"""Evaluation of solvers and projectors on pairs of pictures, resumable, with one row of figures for each result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy, psnr
+from apps.style_transfer.evaluation.peak import peak_memory
+from apps.style_transfer.files.images import Picture, read_image, resize, write_image
+from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_targets, reference_objective
+from apps.style_transfer.projectors import ProjectorOptions, build_projector
+from apps.style_transfer.solvers import LBFGS, StyleSolver
+from apps.style_transfer.training.data import list_images
+from apps.style_transfer.transfer import Options, build_solver, load_vgg
+from apps.style_transfer.vgg import VGG19
+from graphs import Laplacian, matting
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+Method = tuple[str, ProjectorOptions]
+"""A solver by name, and what stands in its loop."""
+FIGURES = (
+    "total_loss",
+    "total_ratio",
+    "content_loss",
+    "style_loss",
+    "style_cut",
+    "edge_ssim",
+    "matting_energy",
+    "psnr",
+    "seconds",
+    "process_seconds",
+    "peak_memory_gb",
+    "gatys_iterations",
+    "gatys_seconds",
+)
+"""The figures of a row, see :func:`evaluate`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate, and on what.
+
+    Attributes:
+        contents, styles: folders of pictures.
+        work: folder for the pictures and ``rows.jsonl``; what is there already, of the same settings, is not done
+            again.
+        pairs: a text file with a content's and a style's file name on each line, separated by a tab or a comma; None
+            draws ``count`` pairs by ``seed``, every picture as often as any other.
+        methods: solver and projector of each; what else they need is in ``options``.
+        size: longest side of the content; None leaves it as it is.
+        held_back: draw only from pictures that no training has seen, see
+            :func:`apps.style_transfer.training.data.is_held_back`.
+        cold: time the whole program, once a method, in a process of its own.
+        gatys: L-BFGS iterations of the yardstick; 0 leaves the exchange rate out.
+    """
+
+    contents: Path
+    styles: Path
+    work: Path
+    pairs: Path | None = None
+    methods: tuple[Method, ...] = (("learned", ProjectorOptions()),)
+    options: Options = field(default_factory=Options)
+    size: int | None = 256
+    count: int = 10
+    held_back: bool = False
+    cold: bool = True
+    gatys: int = 50
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.count < 1 or self.gatys < 0 or (self.size is not None and self.size < VGG19.smallest_side):
+            raise ValueError(
+                f"an evaluation needs a pair or more, a size of at least {VGG19.smallest_side} and no negative number "
+                f"of iterations, got {self.count} pairs, size {self.size} and {self.gatys} iterations"
+            )
+
+
+def methods_of(solvers: Sequence[str], projectors: Sequence[str], parameters: ProjectorOptions) -> tuple[Method, ...]:
+    """Return every solver with every projector; ``luan`` and ``projected``, which bring theirs, once."""
+    found: list[Method] = []
+    for solver in solvers:
+        if solver == "projected":
+            found.append((solver, replace(parameters, name="matting")))
+        elif solver == "luan":
+            found.append((solver, replace(parameters, name="none")))
+        else:
+            found += [(solver, replace(parameters, name=name)) for name in projectors]
+    return tuple(found)
+
+
+def evaluate(evaluation: Evaluation) -> list[Row]:
+    """Run what is missing of an evaluation and return all its rows, in the order of pairs and methods.
+
+    Each picture is rounded to 8 bits and saved before it is measured, at the evaluated size. The figures of a row:
+
+    - ``content_loss``, ``style_loss``, ``total_loss``: the reference objective; ``total_ratio``: over the
+      photograph's; ``style_cut``: 1 - L_s / L_s(photograph);
+    - ``edge_ssim``, ``matting_energy``, ``psnr`` against the photograph, see
+      :mod:`apps.style_transfer.evaluation.metrics`;
+    - ``seconds``: one warm call of the solver with the style encoded before, the projector's set-up included;
+      ``process_seconds``: wall time of the whole program for it, started cold, for the first pair of a method (else
+      None); ``peak_memory_gb``: of the process during that call (Linux, CUDA; else None);
+    - ``gatys_iterations``, ``gatys_seconds``: what L-BFGS from the photograph needs for the same total, unclamped and
+      interpolated between iterations; one more than ``gatys`` where that many do not reach it.
+
+    Deterministic for a seed but for seconds and memory. Rows are added one at a time: an interrupted evaluation goes on
+    where it was.
+    """
+    evaluation.work.mkdir(parents=True, exist_ok=True)
+    path = evaluation.work / "rows.jsonl"
+    done = {row["key"]: row for row in _read(path)}
+    pairs, run, rows = choose_pairs(evaluation), _Run(evaluation), []
+    total = len(pairs) * len(evaluation.methods)
+    with (
+        _open_lines(path) as lines,
+        tqdm(total=total, desc="evaluating", unit="picture", disable=None) as bar,
+    ):
+        for content, style in pairs:
+            for method in evaluation.methods:
+                key = run.key(content, style, method)
+                if key not in done:
+                    cold = evaluation.cold and (content, style) == pairs[0]
+                    row = run.row(key, content, style, method, cold=cold)
+                    # One write a row: a line is whole or the last one.
+                    lines.write(json.dumps(row) + "\n")
+                    lines.flush()
+                    done[key] = row
+                rows.append(done[key])
+                bar.update()
+    return rows
+
+
+def choose_pairs(evaluation: Evaluation) -> list[tuple[Path, Path]]:
+    """Return the pairs of an evaluation: of its file, or drawn by its seed."""
+    folders = evaluation.contents, evaluation.styles
+    if evaluation.pairs is not None:
+        return list(_pairs_of(evaluation.pairs, *folders))
+    contents, styles = (_pictures(folder, evaluation.held_back) for folder in folders)
+    draw = random.Random(evaluation.seed)
+    columns = []
+    for pictures in (contents, styles):
+        column: list[Path] = []
+        while len(column) < evaluation.count:
+            column += draw.sample(pictures, len(pictures))
+        columns.append(column[: evaluation.count])
+    return list(zip(*columns, strict=True))
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return of each method the median and the quartiles of every figure that its rows have."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        table[method] = {}
+        for figure in FIGURES:
+            values = [row[figure] for row in rows if row["method"] == method and row[figure] is not None]
+            if values:
+                # Of one value all three are the same.
+                low, middle, high = statistics.quantiles(values * 2 if len(values) == 1 else values, method="inclusive")
+                table[method][figure] = {"median": middle, "low": low, "high": high}
+    return table
+
+
+class _Run:
+    """The trunk, the solvers, and what the methods of one pair share."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self.device = torch.device(evaluation.device)
+        self.weights = hashlib.sha256(evaluation.options.weights.read_bytes()).hexdigest()[:16]
+        self.vgg = load_vgg(evaluation.options.vgg, self.device)
+        self.solvers: dict[Method, StyleSolver] = {}
+        self.pair: _Pair | None = None
+        self.warm: set[object] = set()
+
+    def key(self, content: Path, style: Path, method: Method) -> str:
+        """Return what names a result: pictures, method, and everything that changes its figures."""
+        e = self.evaluation
+        settings = {k: v for k, v in asdict(e.options).items() if k not in ("weights", "solver", "projector")}
+        parts: list[object] = [content.name, style.name, method[0], asdict(method[1]), settings, self.weights]
+        parts += [e.size, e.gatys, e.device]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return f"{content.stem}_{style.stem}_{method_name(method)}_{digest}".replace(" ", "-")
+
+    def row(self, key: str, content: Path, style: Path, method: Method, *, cold: bool) -> Row:
+        """Return the figures of one result, its picture saved; with ``cold``, the time of the whole program too."""
+        e = self.evaluation
+        if self.pair is None or self.pair.paths != (content, style):
+            self.pair = _Pair(content, style, e, self.vgg, self.device)
+        pair = self.pair
+        picture = e.work / f"{key}.png"
+        x, seconds, memory = self._solve(pair, method)
+        write_image(picture, Picture(x))
+        measured = read_image(picture).rgb.to(self.device)
+        content_loss, style_loss = pair.losses(measured)
+        total = content_loss + 1e-4 * style_loss
+        reached = pair.iterations(total)
+        return {
+            "key": key,
+            "method": method_name(method),
+            "content": str(content),
+            "style": str(style),
+            "picture": picture.name,
+            "size": [x.shape[-1], x.shape[-2]],
+            "content_loss": content_loss,
+            "style_loss": style_loss,
+            "total_loss": total,
+            "total_ratio": total / pair.before[1],
+            "style_cut": 1 - style_loss / pair.before[0],
+            "edge_ssim": edge_ssim(measured, pair.content),
+            "matting_energy": matting_energy(measured, pair.laplacian),
+            "psnr": psnr(measured, pair.content),
+            "seconds": seconds,
+            "process_seconds": self._process(content, style, method) if cold else None,
+            "peak_memory_gb": memory,
+            "gatys_iterations": reached,
+            "gatys_seconds": None if reached is None else reached * pair.gatys_seconds,
+        }
+
+    def _process(self, content: Path, style: Path, method: Method) -> float:
+        e, constraint = self.evaluation, method[1]
+        command = [sys.executable, "-m", "apps.style_transfer", "stylize", "-c", content, "-s", style]
+        command += ["--solver", method[0], "--projector", constraint.name, "--k", constraint.k]
+        command += ["--gamma", constraint.gamma, "--domain", constraint.domain, "--device", e.device]
+        command += ["--weights", e.options.weights, "--vgg", e.options.vgg, "--refine", e.options.refine]
+        for name, value in {"order": constraint.order, "size": e.size, "steps": e.options.steps}.items():
+            command += [] if value is None else [f"--{name}", value]
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            subprocess.run([*map(str, command), "-o", f"{folder}/x.png"], check=True, capture_output=True)
+            return time.perf_counter() - began
+
+    def _solve(self, pair: _Pair, method: Method) -> tuple[Tensor, float, float | None]:
+        options = replace(self.evaluation.options, solver=method[0], projector=method[1])
+        if method not in self.solvers:
+            self.solvers[method] = build_solver(options, self.device)
+        solver = self.solvers[method]
+        style = solver.encode(pair.style)
+
+        def call(steps: int | None) -> Tensor:
+            projector = build_projector(method[1], pair.content)
+            x = solver(pair.content, style, projector=projector, steps=steps).x
+            if x.is_cuda:
+                torch.cuda.synchronize(x.device)
+            return x
+
+        warmth = (method, pair.content.shape)
+        if warmth not in self.warm:
+            # Kernels are compiled and memory allocated at the first call of a kind; a few steps do.
+            call(min(solver.default_steps, 2))
+            self.warm.add(warmth)
+        with peak_memory(self.device) as peak:
+            began = time.perf_counter()
+            x = call(options.steps)
+            seconds = time.perf_counter() - began
+        return x.clamp(0, 1), seconds, peak.gigabytes
+
+
+class _Pair:
+    """A photograph and a style at the evaluated size, and what L-BFGS does on them."""
+
+    def __init__(self, content: Path, style: Path, evaluation: Evaluation, vgg: VGG19, device: torch.device) -> None:
+        self.paths = content, style
+        photograph = read_image(content).rgb
+        size = evaluation.size or max(photograph.shape[-2:])
+        self.content = resize(photograph, size).to(device)
+        self.style = resize(read_image(style).rgb, size).to(device)
+        if min(*self.content.shape[-2:], *self.style.shape[-2:]) < VGG19.smallest_side:
+            raise ValueError(
+                f"{content.name} or {style.name} is too narrow: at {size} pixels each side needs "
+                f"{VGG19.smallest_side} or more"
+            )
+        self.laplacian: Laplacian = matting(self.content).to(device)
+        self.vgg = vgg
+        self.targets: Targets = encode_targets(self.vgg, self.content, self.style)
+        content_loss, style_loss = self.losses(self.content)
+        self.before = style_loss, content_loss + 1e-4 * style_loss
+        self.limit, self.gatys_seconds = evaluation.gatys, 0.0
+        self._totals: list[float] = []
+
+    @torch.inference_mode()
+    def losses(self, x: Tensor) -> tuple[float, float]:
+        """Return content and style loss."""
+        features = self.vgg(x)
+        return float(ContentLoss()(features, self.targets)), float(StyleLoss()(features, self.targets))
+
+    def iterations(self, total: float) -> float | None:
+        """Return how many L-BFGS iterations from the photograph reach a total; None where nobody asks."""
+        if not self.limit:
+            return None
+        if not self._totals:
+            self._run_gatys()
+        lowest = math.inf
+        for t, reached in enumerate(self._totals):
+            if reached <= total:
+                return t - (total - reached) / (lowest - reached) if t and lowest > reached else float(t)
+            lowest = min(lowest, reached)
+        return float(self.limit + 1)
+
+    def _run_gatys(self) -> None:
+        solver = LBFGS(self.vgg)
+        objective = reference_objective(self.vgg)
+        style = solver.encode(self.style)
+        # Timed without the probe, which costs an evaluation more than the iteration has.
+        began = time.perf_counter()
+        solver(self.content, style, steps=min(5, self.limit))
+        self.gatys_seconds = (time.perf_counter() - began) / min(5, self.limit)
+        with torch.no_grad():
+            trace = solver(
+                self.content, style, steps=self.limit, probe=lambda x, t: float(objective(x, self.targets))
+            ).trace
+        self._totals = list(trace)
+
+
+def method_name(method: Method) -> str:
+    """Return "learned", or "learned + matting"."""
+    solver, projector = method
+    return solver if projector.name == "none" else f"{solver} + {projector.name}"
+
+
+def _pictures(folder: Path, held_back: bool) -> list[Path]:
+    try:
+        found = list_images([folder], held_back=True) + ([] if held_back else list_images([folder]))
+    except FileNotFoundError:
+        raise ValueError(f"no folder of pictures at {folder}: check the path") from None
+    if not found:
+        kind = "held-back pictures" if held_back else "pictures"
+        raise ValueError(f"{folder} has no {kind}: give a folder with JPEG or PNG files")
+    return sorted(found)
+
+
+def _pairs_of(path: Path, contents: Path, styles: Path) -> Iterator[tuple[Path, Path]]:
+    if not path.is_file():
+        raise ValueError(f"no file of pairs at {path}: check the path")
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        names = [name.strip() for name in line.replace(",", "\t").split("\t") if name.strip()]
+        if len(names) != 2:
+            raise ValueError(f"{path}, line {number}: a content's and a style's file name, got {line!r}")
+        found = contents / names[0], styles / names[1]
+        for picture in found:
+            if not picture.is_file():
+                raise ValueError(f"{path}, line {number}: no picture at {picture}")
+        yield found
+
+
+def _open_lines(path: Path) -> TextIO:
+    """Open for appending, behind a last line that an interruption cut short."""
+    lines = path.open("a+")
+    lines.seek(0)
+    text = lines.read()
+    if text and not text.endswith("\n"):
+        lines.write("\n")
+    return lines
+
+
+def _read(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file, but for a last line that an interruption cut short."""
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            log.warning("%s has a broken line, which is computed again", path)

@@ -1,0 +1,1 @@
+"""The learned update g_t, its encoded styles, and the file of its weights."""

@@ -1,0 +1,1 @@
+"""Pictures too large for the memory: the same updates, tile by tile."""
