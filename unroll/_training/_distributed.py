@@ -9,6 +9,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+if dist.is_available():
+    # Its functions have the group that there is at its import as default of an argument, and hold it for good. Imported
+    # with the first optimiser, it kept the threads of gloo alive while the interpreter ended, which now and then
+    # aborted it.
+    import torch.distributed.nn
+
 
 class Processes:
     """The process group that the caller has initialised, or this process alone.
