@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,15 @@ from torch import Tensor
 
 from apps.style_transfer.devices import choose_device
 from apps.style_transfer.files.images import SMALLEST_SIDE, from_pil, read_image, resize
+from apps.style_transfer.files.raster import Raster
 from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.masks import Masks, MaskSource, read_masks
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions
 from apps.style_transfer.solvers import Learned
 from apps.style_transfer.style import Style, blend, identify, read_style, style_name
+from apps.style_transfer.tiles.canvas import InMemory
+from apps.style_transfer.tiles.large import Strips, restyle_large, too_large
+from apps.style_transfer.tiles.solver import Progress
 from apps.style_transfer.transfer import Options, Result, check_image, restyle, style_at
 from apps.style_transfer.weights import EMBEDDED_SOLVER
 from unroll import Operator
@@ -41,11 +46,17 @@ class Stylizer:
     Args:
         weights: a file of weights.
         device: "auto" (the fastest there is), "cpu", "cuda", "mps", or a torch.device.
+        memory: bytes that a step may take on a CPU, beside the pictures. A larger picture is restyled tile by tile,
+            which differs by rounding, and keeps two pictures in float32 in a temporary folder while it lasts. None
+            takes what it needs, about 1 kB a pixel.
     """
 
-    def __init__(self, weights: Path = EMBEDDED_SOLVER, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self, weights: Path = EMBEDDED_SOLVER, device: str | torch.device = "auto", *, memory: int | None = None
+    ) -> None:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.weights = identify(weights)
+        self.memory = memory
         self._solver = load_solver(weights).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def style(
@@ -91,6 +102,7 @@ class Stylizer:
         masks: Masks | MaskSource | tuple[MaskSource, MaskSource] | None = None,
         steps: int | None = None,
         probe: Callable[[Tensor, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Result:
         """Restyle a picture.
 
@@ -107,10 +119,11 @@ class Stylizer:
             masks: regions of the photograph, or a pair, those of the photograph and those of the style, as
                 :func:`~apps.style_transfer.masks.read_masks` takes them: each region is restyled by itself, after the
                 region of the same name in the style.
-            probe: called with (x_t, t), t = 0..N: the picture so far, not clipped and not to be written to. What it
-                raises ends the call.
+            probe: called with (x_t, t), t = 0..N: the picture so far, not clipped and not to be written to; of one in
+                tiles a copy of about a megapixel. What it raises ends the call.
+            progress: called with the tiles done and all tiles, of a picture in tiles. What it raises ends the call.
 
-        Raises ValueError and TypeError.
+        The trace of the result has x_0..x_N; of a picture in tiles, x_0 and x_N. Raises ValueError and TypeError.
         """
         if size is not None and size < SMALLEST_SIDE:
             raise ValueError(f"size must be at least {SMALLEST_SIDE} pixels, got {size}")
@@ -127,16 +140,54 @@ class Stylizer:
         content = content if size is None else resize(content, size)
         _, painting = _read(style)
         check_image(content, "content")
+        solver, regions = Learned(self._solver, alpha=alpha), _regions(masks)
+        operator = projector if isinstance(projector, Operator) else None
+        if self._in_tiles(content, operator):
+            return self._large(solver, content, painting, options, regions, probe, progress)
         return restyle(
-            Learned(self._solver, alpha=alpha),
+            solver,
             content,
             [painting],
             options,
             weights=self.weights,
-            masks=_regions(masks),
-            projector=projector if isinstance(projector, Operator) else None,
+            masks=regions,
+            projector=operator,
             probe=probe,
         )
+
+    def _in_tiles(self, content: Tensor, operator: Operator | None) -> bool:
+        # An operator of the user's own wants to see the whole picture.
+        if self.memory is None or self.device.type != "cpu" or operator is not None:
+            return False
+        height, width = content.shape[-2:]
+        return too_large(Learned(self._solver), height, width, self.memory)
+
+    def _large(
+        self,
+        solver: Learned,
+        content: Tensor,
+        painting: Style | Tensor,
+        options: Options,
+        masks: Masks | None,
+        probe: Callable[[Tensor, int], None] | None,
+        progress: Progress | None,
+    ) -> Result:
+        began = time.perf_counter()
+        values, reduced = restyle_large(
+            solver,
+            InMemory(content),
+            [("style", painting)],
+            options,
+            self.weights,
+            depth=16,
+            memory=self.memory or 0,
+            masks=masks,
+            probe=probe,
+            progress=progress,
+        )
+        image = Strips(Raster(values)).rows(0, len(values))[None]
+        seconds = time.perf_counter() - began
+        return replace(reduced, image=image, iterates=(content, image), seconds=seconds)
 
 
 def _constraint(projector: ProjectorOptions | Operator | str | None, photo: float) -> ProjectorOptions:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
+from style_helpers import draw
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from apps.style_transfer import PHOTO, Options, ProjectorOptions, Result, Stylizer, gallery, stylize
 from apps.style_transfer.files.images import read_image, to_pil
 from apps.style_transfer.stylizer import ImageLike, as_image
+from apps.style_transfer.tiles.tiling import working_set
 from unroll import Box
 
 
@@ -184,6 +186,40 @@ def test_the_probe_sees_every_step(stylizer: Stylizer, photo: Tensor, painting: 
     assert [t for t, _ in seen] == [0, 1, 2, 3, 4]
     for (_, x), y in zip(seen, result.iterates, strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("options", [{}, {"photo": 1.0}, {"preserve_color": "luminance", "alpha": 0.7}], ids=str)
+def test_in_tiles_it_makes_the_same_picture(stylizer: Stylizer, weights: Path, options: dict[str, Any]) -> None:
+    photo, painting = draw(300, 420), draw(90, 70, phase=2.0)
+    seen: list[tuple[int, Tensor]] = []
+    tiles: list[tuple[int, int]] = []
+    small = Stylizer(weights, "cpu", memory=working_set(stylizer.weights.architecture, 260, 260))
+    whole = stylizer(photo, painting, **options)
+    parts = small(
+        photo,
+        painting,
+        probe=lambda x, t: seen.append((t, x)),
+        progress=lambda done, total: tiles.append((done, total)),
+        **options,
+    )
+    assert tiles[-1][0] == tiles[-1][1] > 2 * 4, "one tile is no test"
+    assert (whole.image - parts.image).abs().max() < 1 / 255
+    assert torch.equal(parts.iterates[0], photo)
+    assert parts.iterates[-1] is parts.image
+    assert parts.projector == whole.projector
+    assert [t for t, _ in seen] == [0, 1, 2, 3, 4]
+    for (_, x), y in zip(seen, whole.iterates, strict=True):
+        assert (x - y).abs().max() < 1 / 255
+
+
+def test_what_the_progress_raises_ends_the_call(stylizer: Stylizer, weights: Path) -> None:
+    small = Stylizer(weights, "cpu", memory=working_set(stylizer.weights.architecture, 260, 260))
+
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError(f"{done} of {total}")
+
+    with pytest.raises(InterruptedError, match="1 of "):
+        small(draw(300, 420), draw(90, 70), progress=stop)
 
 
 def test_what_the_probe_raises_ends_the_call(stylizer: Stylizer, photo: Tensor, painting: Tensor) -> None:

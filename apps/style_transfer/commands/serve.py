@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--max-result-megapixels",
         type=float,
         default=default.result_pixels / 1e6,
-        help="of a result, at 1 GB of memory for each; %(default)g",
+        help="of a result, beyond the first at 60 MB of memory for each; %(default)g",
     )
     option("--max-megabytes", type=float, default=default.bytes / 1e6, help="of a file; %(default)g")
     option("--keep-minutes", type=float, default=default.keep_seconds / 60, help="a result is kept; %(default)g")
@@ -55,8 +55,10 @@ def run(options: argparse.Namespace) -> None:
     except ImportError as error:
         raise ValueError(f"serve needs {error.name}: pip install 'unroll-style[serve]'") from None
     from apps.style_transfer.serve.jobs import Jobs
+    from apps.style_transfer.serve.patience import patient
     from apps.style_transfer.serve.work import Restyler
     from apps.style_transfer.stylizer import Stylizer
+    from apps.style_transfer.tiles.large import MEMORY
 
     listening = _listen(options.host, options.port)
     address, port = listening.getsockname()[:2]
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if not local:
         log.warning("everybody who reaches %s can use this server: it asks for no password", address)
     hosts = frozenset((*LOOPBACK, *options.allow_host)) if local or options.allow_host else None
-    jobs = Jobs(Restyler(Stylizer(options.weights, options.device)), limits)
+    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY)), limits)
     settings = uvicorn.Config(
         create_app(jobs, hosts=hosts),
         log_level="warning",
@@ -72,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         server_header=False,
         timeout_graceful_shutdown=2,
         ws="none",
+        http=patient(),
     )
     shown = f"[{address}]" if ":" in address else address
     log.info("the page is at http://%s:%d (Ctrl-C ends it)", shown, port)

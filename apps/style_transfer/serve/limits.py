@@ -12,7 +12,7 @@ class Limits:
     Attributes:
         queue: jobs being uploaded, waiting or at work; one more is refused with 503.
         pixels: of an uploaded picture.
-        result_pixels: of a result, which takes about 1 kB of memory for each.
+        result_pixels: of a result, which takes some 60 bytes of memory for each, beside 1 GB.
         bytes: of an uploaded file.
         kept: finished jobs whose results are kept; the oldest goes first.
         keep_seconds: how long a result is kept.
@@ -23,7 +23,7 @@ class Limits:
 
     queue: int = 16
     pixels: int = 25_000_000
-    result_pixels: int = 3_000_000
+    result_pixels: int = 25_000_000
     bytes: int = 64_000_000
     kept: int = 32
     keep_seconds: float = 900

@@ -74,6 +74,7 @@ class Restyler:
             preserve_color=wanted.preserve_color,
             masks=order.masks,
             probe=show,
+            progress=lambda done, tiles: job.advance(job.step, self._steps),  # ends it where it is not wanted any more
         )
         height, width = result.image.shape[-2:]
         alpha = None if photograph.alpha is None else resize_alpha(photograph.alpha, (height, width))

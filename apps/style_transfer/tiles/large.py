@@ -19,8 +19,8 @@ from apps.style_transfer.learned.regions import Regional
 from apps.style_transfer.masks import Masks
 from apps.style_transfer.solvers import Learned
 from apps.style_transfer.style import Style, Weights
-from apps.style_transfer.tiles.canvas import InMemory
-from apps.style_transfer.tiles.solver import encode_in_tiles, solve_in_tiles
+from apps.style_transfer.tiles.canvas import InMemory, Rows
+from apps.style_transfer.tiles.solver import Progress, encode_in_tiles, solve_in_tiles
 from apps.style_transfer.tiles.tiling import working_set
 from apps.style_transfer.transfer import MEASURED_PIXELS, Options, Result, encode_styles, style_as_seen
 
@@ -63,9 +63,10 @@ def restyle_large(
     *,
     depth: int,
     memory: int,
-    work: Path,
+    work: Path | None = None,
     masks: Masks | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    probe: Callable[[Tensor, int], None] | None = None,
 ) -> tuple[Values, Result]:
     """Return what :func:`restyle` makes, up to rounding, of a picture of any size, and a reduced one for its figures.
 
@@ -77,8 +78,9 @@ def restyle_large(
         styles: with their names.
         depth: of the values (H, W, 3) that are returned, 8 or 16 bits.
         memory: bytes that the tiles may take.
-        work: a folder, from which an interrupted call goes on.
+        work: a folder, from which an interrupted call goes on; None is one that goes with the call.
         progress: called with tiles done and all tiles.
+        probe: called with (X^(t), t), the picture so far on about a megapixel.
     """
     _, height, width = content.shape
     data = _encode(solver, content, styles, options, weights, memory, masks)
@@ -93,6 +95,7 @@ def restyle_large(
         steps=options.steps,
         work=work,
         progress=progress,
+        probe=None if probe is None else lambda x, t: probe(_reduced(x), t),
     ) as canvas:
         for start, stop in _blocks(height, width):
             x = canvas.rows(start, stop)
@@ -142,7 +145,7 @@ def _blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
         yield start, min(height, start + rows)
 
 
-def _reduced(content: Strips | InMemory) -> Tensor:
+def _reduced(content: Rows) -> Tensor:
     """Return a copy of about a megapixel, (1, 3, h, w)."""
     _, height, width = content.shape
     step = max(1, int((height * width / (4 * MEASURED_PIXELS)) ** 0.5))

@@ -49,6 +49,7 @@ def solve_in_tiles(
     steps: int | None = None,
     work: Path | None = None,
     progress: Progress | None = None,
+    probe: Callable[[Canvas, int], None] | None = None,
 ) -> Canvas:
     """Return X^(N) of X <- P[X - alpha g_t(X)] from the content, as a picture on disk to be read strip by strip.
 
@@ -67,6 +68,7 @@ def solve_in_tiles(
         work: a folder for this job alone. The steps that an interrupted job has finished are found there by the next
             call with the same inputs, which goes on from them. None is a temporary folder.
         progress: see :data:`Progress`.
+        probe: called with (X^(t), t) for every t that this call comes by, first the one it begins with.
 
     Disk: two pictures in float32, 24 bytes a pixel, and a third with a projector. Raises ValueError.
     """
@@ -83,6 +85,8 @@ def solve_in_tiles(
     with Job(work, source.shape) as job:
         job.begin(source, _digest(update, style, (alpha, projector, steps)), tiling.strip)
         large = _projector(projector, job.canvas(0), tiling, memory, steps) if job.done < steps else None
+        if probe is not None:
+            probe(job.canvas(job.done), job.done)
         tick = _Ticks(progress, 2 * len(tiling.tiles) * steps, 2 * len(tiling.tiles) * job.done)
         for t in range(job.done, steps):
             step = _Step(cast(GramGradient, update.gradients[t]), style, t, tick)
@@ -96,6 +100,8 @@ def solve_in_tiles(
                 following.write(strip, here - alpha * g)
             if large is not None:
                 large.project(following, t)
+            if probe is not None:
+                probe(following, t + 1)
             job.finished(t + 1, keep_first=large is not None)
         return job.result()
 
