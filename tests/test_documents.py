@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import re
 import runpy
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -123,10 +124,12 @@ def test_the_mathematics_checks_itself(code: str) -> None:
     run_block(code)
 
 
-def run_example(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[float]:
+def run_example(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
+) -> list[float]:
     """Run an example as a user does, check its picture, and return the first number after the colon of each line."""
     path = ROOT / "examples" / f"{name}.py"
-    monkeypatch.setattr(sys, "argv", [str(path), "--out", "pictures"])
+    monkeypatch.setattr(sys, "argv", [str(path), "--out", "pictures", *options])
     runpy.run_path(str(path), run_name="__main__")
     assert [picture.name for picture in Path("pictures").iterdir()] == [f"{name}.png"]
     assert min(size_of(Path("pictures") / f"{name}.png")) > 200
@@ -185,6 +188,96 @@ def test_example_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert difference == 0
 
 
+def test_example_study_retrained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Edge SSIM with the photograph, by the bound of the projector from tight to none, and of the retrained nets.
+    *projected, light, heavy = run_example("study_retrained", monkeypatch, capsys, "--steps", "2")
+    assert projected == sorted(projected, reverse=True)
+    assert 1 > projected[0] > projected[-1] + 0.01
+    assert heavy > max(light, projected[-1])
+
+
+def test_example_options_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    from apps.style_transfer import EXAMPLE_CONTENT, read_image, resize
+
+    path = ROOT / "examples" / "options_pictures.py"
+    monkeypatch.setattr(sys, "argv", [str(path), "--out", "pictures", "--size", "64", "--only", "alpha", "masks"])
+    names = runpy.run_path(str(path), run_name="__main__")
+    assert sorted(picture.name for picture in Path("pictures").iterdir()) == ["alpha.jpg", "masks.jpg"]
+    photo = resize(read_image(EXAMPLE_CONTENT).rgb, 64)
+    height = photo.shape[-2]
+    sheets = {name: read_image(Path("pictures") / f"{name}.jpg").rgb for name in ("alpha", "masks")}
+    panels = {
+        name: [sheet[..., 34 : 34 + height, 8 + 72 * k : 72 + 72 * k] for k in range(4)]
+        for name, sheet in sheets.items()
+    }
+    away = [float((panel - photo).square().mean()) for panel in panels["alpha"]]
+    assert away[0] < 1e-3 < away[1] < away[2] < away[3]
+    assert float((panels["masks"][2] - panels["masks"][3]).abs().mean()) > 0.01
+    # What the page shows is what the script makes, and all of it.
+    page = (ROOT / "docs" / "options.md").read_text()
+    assert set(re.findall(r"images/options/(\w+)\.jpg", page)) == set(names["ROWS"])
+
+
+def test_every_option_is_explained() -> None:
+    from apps.style_transfer.cli import _parser
+
+    page = (ROOT / "docs" / "options.md").read_text()
+    usage = _parser()._subparsers._group_actions[0].choices["stylize"].format_usage()  # type: ignore[union-attr,index]
+    options = set(re.findall(r"--[\w-]+", usage))
+    assert len(options) > 30
+    assert {option for option in options if f"`{option}" not in page} == set()
+
+
+@pytest.mark.parametrize("page", ["photographer", "artist", "researcher"])
+def test_the_commands_of_the_how_to_run(page: str) -> None:
+    from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE
+    from apps.style_transfer.cli import run
+
+    wall, cottages = (Image.open(path).convert("RGB").resize((64, 48)) for path in (EXAMPLE_CONTENT, EXAMPLE_STYLE))
+    halves = Image.fromarray(np.repeat(np.uint8([[255], [0]]), 24, axis=0).repeat(64, axis=1))
+    for folder in ("shots", "paintings"):
+        Path(folder).mkdir()
+    for name, picture in {"photo": wall, "other": cottages, "painting": cottages}.items():
+        picture.save(f"{name}.jpg")
+    for name in ("shots/a.jpg", "shots/b.jpg", "paintings/c.jpg"):
+        (cottages if name.startswith("p") else wall).save(name)
+    halves.save("sky.png")
+    halves.save("other-sky.png")
+    lines = re.findall(r"^python -m apps\.style_transfer (.*)$", (ROOT / "docs/howto" / f"{page}.md").read_text(), re.M)
+    assert len(lines) >= 5
+    for line in lines:
+        words = shlex.split(line)
+        assert run(words) == 0, line
+        for option in {"-o", "--out", "--html"} & set(words):
+            made = Path(words[words.index(option) + 1])
+            assert any(made.iterdir()) if made.is_dir() else made.stat().st_size > 0, line
+
+
+def test_example_onnx_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx import TensorProto, helper, save
+
+    # image = clip(content - mean of style), which needs no solver; what a solver makes is in test_export.py.
+    ports = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, f"{name}_height", f"{name}_width"])
+        for name in ("content", "style", "image")
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["style"], ["mean"], keepdims=0),
+        helper.make_node("Sub", ["content", "mean"], ["difference"]),
+        helper.make_node("Relu", ["difference"], ["image"]),
+    ]
+    graph = helper.make_graph(nodes, "stand-in", [ports["content"], ports["style"]], [ports["image"]])
+    save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]), "solver.onnx")
+    content = np.random.default_rng(0).integers(0, 256, (17, 30, 3), np.uint8)
+    Image.fromarray(content).save("photo.png")
+    Image.new("RGB", (40, 10), (51, 51, 51)).save("painting.png")
+    script = ROOT / "examples" / "onnx_python.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "solver.onnx", "photo.png", "painting.png", "out.png"])
+    runpy.run_path(str(script), run_name="__main__")
+    with Image.open("out.png") as found:
+        assert np.array_equal(np.asarray(found), np.maximum(content.astype(int) - 51, 0))
+
+
 def test_every_example_is_short_and_tested() -> None:
     scripts = sorted((ROOT / "examples").glob("*.py"))
     tested = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
@@ -203,6 +296,8 @@ def test_the_gallery_is_what_the_documents_promise() -> None:
         "deep_equilibrium",
         "plug_and_play",
         "projector_swapped",
+        "four_steps",
+        "what_is_learned",
     ]
 
 
@@ -224,6 +319,29 @@ def test_gallery_deblurring_is_accelerated() -> None:
     plain, accelerated = (solution.trace for solution in names["solved"].values())
     assert accelerated[-1] > names["psnr"](names["blurred"]) + 2
     assert accelerated[20] > plain[40]
+
+
+def test_gallery_four_steps_measures_the_losses() -> None:
+    from apps.style_transfer import VGG19, Options, measure, stylize
+
+    names = gallery("9_four_steps")
+    total = {name: values / values[:, :1] for name, values in names["total"].items()}
+    content, style = names["photographs"][1], names["paintings"][0]
+    peer = measure(stylize(content, style, Options()), style, VGG19())
+    np.testing.assert_allclose(names["total"]["learned"][2], peer.total, rtol=1e-3)
+    np.testing.assert_allclose(names["content"]["learned"][2][1:], peer.content[1:], rtol=1e-3)
+    assert (np.diff(total["learned"].mean(0)) < 0).all()
+    assert (names["levels"]["learned"][:, -1] < names["levels"]["learned"][:, 0]).all()
+    assert total["Gatys"].mean(0)[-1] < total["learned"].mean(0)[-1] < total["Gatys"].mean(0)[2]
+
+
+def test_gallery_what_is_learned_adds_up() -> None:
+    names = gallery("9_what_is_learned")
+    levels, whole = names["answers"][2]
+    torch.testing.assert_close(sum(levels), whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+    distances = np.array(names["distances"])
+    assert (np.diff(distances[:, 0]) > 0).all()
+    assert (np.diff(distances[:, 1]) < 0).all()
 
 
 @pytest.mark.parametrize("name", ["unroll", "unroll.sets", "unroll.penalties", "unroll.recipes"])
