@@ -1,8 +1,9 @@
 # Two commands: `make demo` shows what the program does, `make test` proves it.
 PYTHON ?= python3
 BIN := .venv/bin
+SEED ?= 0
 
-.PHONY: demo test lint docs format bench-graphs bench-unroll clean
+.PHONY: demo test lint docs format bench-graphs bench-unroll test-app man clean
 
 demo: .venv/installed
 	$(BIN)/python -m apps.style_transfer demo --out out
@@ -22,9 +23,18 @@ docs: .venv/documents
 bench-graphs: .venv/installed
 	$(BIN)/python benchmarks/laplacians.py
 
+test-app: .venv/installed
+	$(BIN)/python benchmarks/trust.py --seed $(SEED)
+
 bench-unroll: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/unrolled.py
+
+man: .venv/installed
+	mkdir -p out
+	$(BIN)/argparse-manpage --module apps.style_transfer.cli --function _parser --format single-commands-section \
+		--project-name unroll-style --manual-title "unroll-style" --output out/unroll-style.1
+	@echo "man -l out/unroll-style.1 shows it"
 
 format: .venv/installed
 	$(BIN)/ruff format .

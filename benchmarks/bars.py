@@ -12,10 +12,10 @@ AT_LEAST, AT_MOST = ">=", "<="
 Bar = tuple[Callable[[Bench], float], str, float]
 
 
-def report(bars: Mapping[str, Bar[Bench]], names: Iterable[str], bench: Bench) -> None:
+def report(bars: Mapping[str, Bar[Bench]], names: Iterable[str], bench: Bench) -> bool:
     """Measure the bars of these names: a readable table on standard error, the JSON on standard output.
 
-    One that could not be measured has the value null and a "note", and the others go on.
+    One that could not be measured has the value null and a "note", and the others go on. Returns whether all hold.
     """
     rows = []
     for name in names:
@@ -33,3 +33,4 @@ def report(bars: Mapping[str, Bar[Bench]], names: Iterable[str], bench: Bench) -
         sys.stderr.flush()
         rows.append(row)
     sys.stdout.write(json.dumps({"bars": rows}) + "\n")
+    return all(row["holds"] for row in rows)

@@ -10,12 +10,22 @@ from typing import NoReturn
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from apps.style_transfer.commands import demo, evaluate, serve, style, stylize, train
+from apps.style_transfer.commands import completion, demo, evaluate, export, serve, style, stylize, train, video
 from apps.style_transfer.devices import out_of_memory
 
 log = logging.getLogger("apps.style_transfer")
 
-COMMANDS = {"stylize": stylize, "style": style, "train": train, "evaluate": evaluate, "demo": demo, "serve": serve}
+COMMANDS = {
+    "stylize": stylize,
+    "style": style,
+    "train": train,
+    "evaluate": evaluate,
+    "demo": demo,
+    "serve": serve,
+    "video": video,
+    "export": export,
+    "completion": completion,
+}
 _BAD_INPUT = 2
 
 

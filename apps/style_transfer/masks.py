@@ -128,7 +128,7 @@ def fit_masks(masks: Tensor, size: tuple[int, int] | torch.Size, name: str = "ma
 
 def _planes(source: MaskSource, what: str) -> Planes:
     if isinstance(source, Path | str):
-        image = read_image(Path(source)).rgb[0]
+        image = read_image(Path(source), flat=True).rgb[0]
         return _of_picture((image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous(), what)
     array = torch.as_tensor(source).detach().cpu()
     if array.numel() == 0 or array.ndim not in (2, 3):

@@ -18,6 +18,7 @@ from torch import Tensor
 import graphs
 import unroll
 from apps.style_transfer.projectors import Mixed
+from apps.style_transfer.video.temporal import Temporal
 from unroll import penalties, sets
 
 
@@ -176,6 +177,10 @@ CASES: dict[str, Case] = {
     ),
     "mixed with the identity, linear": Case(lambda: Mixed(_tikhonov(100.0), 0.3), IMAGE),
     "mixed with the identity, a prox": Case(lambda: Mixed(unroll.SoftThreshold(0.7), 0.3)),
+    "temporal": Case(
+        lambda: Temporal(WEIGHTS, TIMES.abs().clamp(max=1), 0.7),
+        f=lambda x: 0.35 * (TIMES.abs().clamp(max=1) * (x - WEIGHTS).square()).sum(),
+    ),
     "tikhonov around a guide": Case(
         lambda: graphs.Around(graphs.Tikhonov(_matting(), 100.0, rtol=1e-12), _image()[None]),
         IMAGE,

@@ -118,7 +118,7 @@ def test_one_region_is_no_region() -> None:
     style = update.encode(draw(24, 20, phase=1))
     for masks in (torch.ones(1, 25, 30), torch.full((1, 25, 30), 7, dtype=torch.uint8)):
         torch.testing.assert_close(
-            solve(update, x, regional([style], masks)), solve(update, x, style), rtol=0, atol=2e-6
+            solve(update, x, regional([style], masks)), solve(update, x, style), rtol=0, atol=5e-6
         )
 
 
@@ -129,8 +129,8 @@ def test_the_order_of_the_regions_and_empty_ones_change_nothing() -> None:
     swapped = solve(update, x, regional([other, one], masks.flip(0)))
     more = torch.cat([masks, torch.zeros_like(masks[:1])])
     padded = solve(update, x, regional([one, other, third], more))
-    torch.testing.assert_close(swapped, expected, rtol=0, atol=2e-6)
-    torch.testing.assert_close(padded, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(swapped, expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(padded, expected, rtol=0, atol=5e-6)
     assert float((solve(update, x, one) - expected).abs().max()) > 0.01
 
 

@@ -20,6 +20,8 @@ from apps.style_transfer.files.raster import MAX_PIXELS, ImageError, Metadata, t
 from apps.style_transfer.files.writing import writing
 
 ANIMATED = ("GIF", "WEBP")
+FEWEST_PIXELS = 512
+"""What a frame counts for at least: each takes its time, however small."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,12 @@ def read_clip(path: Path, *, max_pixels: int = MAX_PIXELS) -> Clip | None:
     if kind.name not in ANIMATED:
         return None
     with decoding(path), opened(path, kind) as image:
-        check_size(path, *image.size, max_pixels)
+        check_size(path, *image.size, max_pixels=max_pixels)
         frames = int(getattr(image, "n_frames", 1))
         if frames < 2:
             return None
         width, height = image.size
-        if frames * width * height > max_pixels:
+        if frames * max(width * height, FEWEST_PIXELS) > max_pixels:
             raise ImageError(
                 f"{path} has {frames} frames of {width} x {height} pixels, more than {max_pixels / 1e6:g} million: "
                 "make it shorter or smaller, or raise --max-megapixels if you trust the file"

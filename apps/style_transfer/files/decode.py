@@ -6,8 +6,9 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from apps.style_transfer.files.raster import MAX_PIXELS, ImageError, Metadata, R
 
 log = logging.getLogger(__name__)
 
-_WARNINGS = threading.RLock()  # a clip is decoded while it is written
-_TIFFFILE = logging.getLogger("tifffile")
+_PLAIN = 16_000_000  # pixels that any file may have
+_DENSEST = 80  # pixels that a byte of a photograph may stand for; in a JPEG of the lowest quality it is 40
 _UPRIGHT: dict[int, Callable[[Values], Values]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -34,27 +35,33 @@ _UPRIGHT: dict[int, Callable[[Values], Values]] = {
 }
 
 
-def read_raster(path: Path, *, max_pixels: int = MAX_PIXELS) -> Raster:
+def read_raster(path: Path, *, max_pixels: int = MAX_PIXELS, flat: bool = False) -> Raster:
     """Read a picture.
 
     The EXIF orientation is applied; grey, palette and CMYK are made RGB; the colour profile is converted from (see
     :mod:`icc`); alpha is kept apart. Of an animation it is the first frame. NaN is read as 0, and floats as [0, 1],
     [0, 255] or [0, 65535], the least that holds 99 % of them.
 
+    Args:
+        path: the file.
+        max_pixels: of more it is refused.
+        flat: it may be a drawing of few colours, whose large size costs next to no bytes, as a mask is.
+
     Raises:
-        ImageError: in one line, where there is no picture, it is damaged, or it has more than ``max_pixels`` pixels.
+        ImageError: in one line, where there is no picture, it is damaged, or too large; see :func:`check_size`.
     """
     kind = kind_of(path)
+    largest = partial(check_size, path, max_pixels=max_pixels, flat=flat)
     with decoding(path):
         if kind.name == "TIFF":
             from apps.style_transfer.files import tiff
 
             with quiet():
-                found = tiff.read(path, lambda width, height: check_size(path, width, height, max_pixels))
+                found = tiff.read(path, largest)
             if found is not None:
                 return finished(str(path), *found)
         with opened(path, kind) as image:
-            check_size(path, *image.size, max_pixels)
+            largest(*image.size)
             notes, orientation = _loaded(str(path), image)
             if kind.name == "PNG" and _bits_of_png(path) == 16:
                 return finished(str(path), _deep_png(path), replace(notes, depth=16), orientation)
@@ -82,9 +89,10 @@ def size_of(path: Path) -> tuple[int, int]:
         if kind.name == "TIFF":  # of which Pillow opens fewer than are read
             import tifffile
 
+            from apps.style_transfer.files import tiff
+
             with quiet(), tifffile.TiffFile(path) as file:
-                page = file.pages.first
-                return page.imagewidth, page.imagelength
+                return tiff.size(file.pages.first)
         with opened(path, kind) as image:
             return image.size
 
@@ -93,6 +101,8 @@ def kind_of(path: Path) -> Format:
     """Return the kind of a file by its content, whatever its name says."""
     if path.is_dir():
         raise ImageError(f"{path} is a folder: give the path of a picture")
+    if path.exists() and not path.is_file():  # a pipe would have us wait for ever
+        raise ImageError(f"{path} is no file but a pipe or a device: save the picture to a file first")
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -111,12 +121,22 @@ def kind_of(path: Path) -> Format:
     return kind
 
 
-def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Raise :class:`ImageError` where a picture has too many pixels to be decoded."""
+def check_size(path: Path, width: int, height: int, *, max_pixels: int, flat: bool = False) -> None:
+    """Raise :class:`ImageError` where a picture has too many pixels to be decoded.
+
+    Too many are more than ``max_pixels``; and, unless it is ``flat`` or that limit was raised, more than 16 million of
+    which more than 80 share a byte of the file. No photograph is like that: it is a bomb.
+    """
     if width * height > max_pixels:
         raise ImageError(
             f"{path} has {width} x {height} pixels, more than {max_pixels / 1e6:g} million: "
             "make it smaller, or raise --max-megapixels if you trust the file"
+        )
+    size = path.stat().st_size
+    if not flat and max_pixels <= MAX_PIXELS and width * height > max(_PLAIN, _DENSEST * size):
+        raise ImageError(
+            f"{path} has {width} x {height} pixels in {size / 1e3:.0f} kB, as no photograph has: make it smaller, or "
+            f"say --max-megapixels {MAX_PIXELS // 1_000_000 + 1} if you trust the file"
         )
 
 
@@ -131,16 +151,40 @@ def decoding(name: Path | str) -> Iterator[None]:
         raise ImageError(f"{name} is damaged or cut short ({_one_line(error)}): export the picture again") from None
 
 
+class _Silence:
+    """Warnings and loggers are those of all threads: the first that wants silence makes it, the last one ends it."""
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._kept = threading.Lock(), 0, ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._kept.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, ("tifffile", "imagecodecs", "PIL.TiffImagePlugin")):
+                    self._kept.callback(setattr, logger, "disabled", logger.disabled)
+                    logger.disabled = True
+
+    def end(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._kept.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep off the terminal what decoders say of what they forgive; one thread at a time, as filters are of all."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, _TIFFFILE.disabled = _TIFFFILE.disabled, True
-        try:
-            yield
-        finally:
-            _TIFFFILE.disabled = before
+    """Keep off the terminal what decoders say of what they forgive."""
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()
 
 
 @contextmanager
@@ -175,7 +219,8 @@ def _bits_of_png(path: Path) -> int:
 def _deep_png(path: Path) -> Decoded:
     import imagecodecs
 
-    return by_channels(imagecodecs.png_decode(path.read_bytes()))
+    with quiet():
+        return by_channels(imagecodecs.png_decode(path.read_bytes()))
 
 
 def finished(name: str, decoded: Decoded, notes: Metadata, orientation: int) -> Raster:

@@ -78,9 +78,9 @@ class Picture:
         return Raster(values, alpha, notes)
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, flat: bool = False) -> Picture:
     """Read a picture, upright and in sRGB; see :func:`read_raster` for what is done and what is raised."""
-    return Picture.of(read_raster(path, max_pixels=max_pixels))
+    return Picture.of(read_raster(path, max_pixels=max_pixels, flat=flat))
 
 
 def from_pil(image: Image.Image) -> Picture:

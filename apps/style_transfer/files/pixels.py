@@ -32,7 +32,7 @@ def from_pillow(image: Image.Image) -> Decoded:
         return Decoded(np.array(image), alpha, "CMYK")
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"pixels of the kind {image.mode} are not known in this kind of file")
-    return Decoded(np.array(image.convert("RGB")), alpha, "RGB")
+    return Decoded(np.array(image if image.mode == "RGB" else image.convert("RGB")), alpha, "RGB")
 
 
 def by_channels(values: Values) -> Decoded:

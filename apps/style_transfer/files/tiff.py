@@ -7,6 +7,7 @@ horizontal differences, then the directories. (TIFF 6.0, sections 2 and 14; Adob
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -28,6 +29,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 _XMP, _ICC = 700, 34675
 _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 3, 4, 5, 7
 _STRIP = 1 << 22
+_LARGEST_TILE = 1 << 26  # values
 
 
 def read(path: Path, check_size: Callable[[int, int], None]) -> tuple[Decoded, Metadata, int] | None:
@@ -43,13 +45,18 @@ def read(path: Path, check_size: Callable[[int, int], None]) -> tuple[Decoded, M
         page = file.pages[0]
         if not isinstance(page, tifffile.TiffPage):
             return None
-        check_size(page.imagewidth, page.imagelength)
+        check_size(*size(page))
         bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
         photometric = int(page.photometric)
         if bits < 8 or photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _SEPARATED):
             return None
         if page.imagedepth != 1 or page.samplesperpixel > 8:
             raise ValueError(f"{page.samplesperpixel} channels, {page.imagedepth} layers: not a photograph")
+        # Room is made for what a tile and a strip are said to take.
+        if math.prod(page.chunks) > max(_LARGEST_TILE, math.prod(page.shape)):
+            raise ValueError("its tiles are far larger than the picture")
+        if max(page.databytecounts, default=0) > file.filehandle.size:
+            raise ValueError("its strips are longer than the file")
         decoded = _decode(page, bits, photometric)
         order, found = str(file.byteorder), Image.Exif()
         found.endian, found.bigtiff = order, bool(file.is_bigtiff)
@@ -69,6 +76,13 @@ def read(path: Path, check_size: Callable[[int, int], None]) -> tuple[Decoded, M
             dpi=dpi,
         )
         return decoded, replace(notes, depth=8 * decoded.values.dtype.itemsize), orientation
+
+
+def size(page: Any) -> tuple[int, int]:
+    """Return width and height of a page; ValueError where the file gives anything but one number for each."""
+    if not all(isinstance(side, int) for side in (*page.shape, *page.chunks, page.imagewidth, page.imagelength)):
+        raise ValueError("its width and height are no numbers")
+    return page.imagewidth, page.imagelength
 
 
 def _decode(page: Any, bits: int, photometric: int) -> Decoded:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+import torch
 from torch import Tensor
 
-from apps.style_transfer.learned.update import Architecture, GramUpdate
+from apps.style_transfer.learned.update import Architecture, GramUpdate, Padding
 from apps.style_transfer.weights import EMBEDDED_SOLVER, read_header, read_tensors, write_tensors
 from unroll import Unrolled
 
@@ -36,15 +38,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
     header = read_header(path)
     if header.get("format") != _FORMAT:
         raise ValueError(f"{path} does not hold a solver of this program (its header lacks format = {_FORMAT})")
+    tensors = read_tensors(path)
     try:
         fields = json.loads(header["architecture"])
         lists = {name: tuple(fields[name]) for name in ("channels", "convolutions", "kinds")}
         architecture = Architecture(**{**fields, **lists})
-    except (KeyError, TypeError, ValueError):
+        _check_numbers(architecture, len(tensors))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise ValueError(
             f"{path} is of an architecture that this version does not know: train or fetch it anew"
         ) from None
-    return Checkpoint(read_tensors(path), architecture, header)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all()):
+            raise ValueError(f"{path} has weights in {name[:80]!r} that are no finite numbers: train or fetch it anew")
+    return Checkpoint(tensors, architecture, header)
+
+
+def _check_numbers(architecture: Architecture, tensors: int) -> None:
+    """Raise ValueError where a header asks for more than the file can hold, before room is made for it."""
+    if not all(type(n) is int and n > 0 for n in (*architecture.channels, *architecture.convolutions)):
+        raise ValueError("an architecture of numbers that mean nothing")
+    if architecture.steps * sum(architecture.convolutions) > tensors:
+        raise ValueError("an architecture of more maps than there are tensors")
+    if architecture.padding not in get_args(Padding):
+        raise ValueError("an architecture of another padding")
+    if not all(isinstance(flag, bool) for flag in (architecture.bounded, architecture.colours)):
+        raise ValueError("an architecture of flags that are none")
 
 
 def load_solver(path: Path = EMBEDDED_SOLVER) -> Unrolled:
@@ -53,8 +72,12 @@ def load_solver(path: Path = EMBEDDED_SOLVER) -> Unrolled:
     Its update is a :class:`GramUpdate`, so ``solver.update.encode(style)`` makes the data of a call.
     """
     checkpoint = read_checkpoint(path)
-    update = GramUpdate(checkpoint.architecture)
     try:
+        with torch.device("meta"):  # takes no memory, whatever sizes the header says
+            expected = {name: tensor.shape for name, tensor in GramUpdate(checkpoint.architecture).state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in checkpoint.tensors.items()}:
+            raise RuntimeError("names and shapes of its tensors are others")
+        update = GramUpdate(checkpoint.architecture)
         update.load_state_dict(dict(checkpoint.tensors))
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its architecture: {' '.join(str(error).split())[:200]}") from None

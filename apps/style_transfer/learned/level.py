@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad, relu
+from torch.nn.functional import avg_pool2d, pad, relu
 
 Padding = Literal["replicate", "zeros"]
 
@@ -73,8 +73,11 @@ def gate(y: Tensor, ramp: float) -> Tensor:
 def halve(y: Tensor) -> Tensor:
     """Return images (B, c, H, W) at half the size, by 2 x 2 means; an odd side is repeated at its end first."""
     h, w = y.shape[-2:]
-    return avg_pool2d(pad(y, (0, w % 2, 0, h % 2), mode="replicate") if h % 2 or w % 2 else y, 2)
+    even = isinstance(h, int) and isinstance(w, int) and h % 2 == w % 2 == 0  # which a symbol, in a trace, is not
+    return avg_pool2d(y if even else pad(y, (0, w % 2, 0, h % 2), mode="replicate"), 2)
 
 
 def _double(d: Tensor, size: torch.Size) -> Tensor:
-    return interpolate(d, scale_factor=2, mode="nearest")[..., : size[0], : size[1]]
+    # What interpolate calls, given the scale and the size at once: then nothing is cut off an odd side, and no program
+    # that is exported from this branches on sizes.
+    return cast(Tensor, torch.ops.aten.upsample_nearest2d(d, size, 2.0, 2.0))

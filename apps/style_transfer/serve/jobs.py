@@ -3,7 +3,7 @@
 A job is ``receiving`` while its upload comes in, then ``queued``, ``running``, and at last ``done``, ``failed`` or
 ``cancelled``. The first three hold one of the slots of :class:`Limits`; whatever ends a job frees its slot at once.
 Each job has a folder of its own, mode 0700, in a private temporary one: what was uploaded goes when the job ends,
-the rest when the job is forgotten.
+the rest when the job is forgotten, all of it with the server, or with the next one if it was killed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import math
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.style_transfer.serve.limits import Limits, RefusedError
+from apps.style_transfer.serve.private import Private
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -79,7 +79,8 @@ class Jobs:
 
     def __init__(self, work: Callable[[Job], Any], limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.folder = Path(tempfile.mkdtemp(prefix="unroll-style-"))
+        self._private = Private()
+        self.folder = self._private.folder
         self._work = work
         self._jobs: dict[str, Job] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -96,7 +97,7 @@ class Jobs:
                 self._end(job, "cancelled")
             self._changed.notify_all()
         self._worker.join(timeout=10)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._private.close()
 
     @property
     def waiting(self) -> int:

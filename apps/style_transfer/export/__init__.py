@@ -1,0 +1,1 @@
+"""The learned solver as one graph for other runtimes: ONNX, and torch.export."""
