@@ -78,7 +78,16 @@ def pixels(generator: Generator, *, deep: bool = False, channels: int = 3) -> np
 
 
 def picture(generator: Generator, mode: str = "RGB") -> Image.Image:
-    return Image.fromarray(pixels(generator)).convert(mode)
+    made = Image.fromarray(pixels(generator)).convert(mode)
+    made.info.clear()  # Lab brings a profile that has the time in it
+    return made
+
+
+def profile(space: str) -> bytes:
+    """Return a colour profile, without the time at which it was made: the same seed makes the same file."""
+    whole = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes())
+    whole[24:36] = bytes(12)
+    return bytes(whole)
 
 
 def notes(generator: Generator) -> dict[str, bytes]:
@@ -91,8 +100,7 @@ def notes(generator: Generator) -> dict[str, bytes]:
         block.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 9.5)})
         found["exif"] = block.tobytes()
     if generator.random() < 0.5:
-        space = generator.choice(["sRGB", "LAB"])
-        found["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+        found["icc_profile"] = profile(generator.choice(["sRGB", "LAB"]))
     if generator.random() < 0.3:
         found["xmp"] = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF tiff:Orientation="6"/></x:xmpmeta>'
     return found
@@ -313,7 +321,7 @@ def broken_exif(generator: Generator) -> bytes:
 
 
 def broken_profile(generator: Generator) -> bytes:
-    whole = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    whole = bytearray(profile("sRGB"))
     way = generator.choice(["bits", "cut", "tags", "space", "noise"])
     if way == "cut":
         return bytes(whole[: generator.randrange(1, len(whole))])
