@@ -32,7 +32,7 @@ bench-unroll: .venv/installed
 
 man: .venv/installed
 	mkdir -p out
-	$(BIN)/argparse-manpage --module apps.style_transfer.cli --function _parser --format single-commands-section \
+	$(BIN)/argparse-manpage --module apps.style_transfer.cli --function build_parser --format single-commands-section \
 		--project-name unroll-style --manual-title "unroll-style" --output out/unroll-style.1
 	@echo "man -l out/unroll-style.1 shows it"
 

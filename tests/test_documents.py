@@ -219,10 +219,10 @@ def test_example_options_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_is_explained() -> None:
-    from apps.style_transfer.cli import _parser
+    from apps.style_transfer.cli import build_parser
 
     page = (ROOT / "docs" / "options.md").read_text()
-    usage = _parser()._subparsers._group_actions[0].choices["stylize"].format_usage()  # type: ignore[union-attr,index]
+    usage = build_parser()._subparsers._group_actions[0].choices["stylize"].format_usage()  # type: ignore[union-attr,index]
     options = set(re.findall(r"--[\w-]+", usage))
     assert len(options) > 30
     assert {option for option in options if f"`{option}" not in page} == set()
@@ -367,13 +367,13 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def test_the_command_lines_of_the_readme_parse() -> None:
-    from apps.style_transfer.cli import COMMANDS, _parser
+    from apps.style_transfer.cli import COMMANDS, build_parser
 
     lines = re.findall(r"^python -m apps\.style_transfer (.*?)(?: +#.*)?$", README, re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:
         words = line.split()
-        options = _parser().parse_args(words if words[0] in COMMANDS else ["stylize", *words])
+        options = build_parser().parse_args(words if words[0] in COMMANDS else ["stylize", *words])
         assert callable(options.run)
 
 

@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     arguments = list(arguments) or ["demo"]
     if arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["stylize", *arguments]
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
@@ -75,7 +75,8 @@ def _explain(error: Exception) -> str | None:
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = _Parser(
         prog="unroll-style",
         description="Artistic and photorealistic style transfer by learned updates and a projector of your choice.",

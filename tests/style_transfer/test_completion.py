@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from style_helpers import Program
 
-from apps.style_transfer.cli import COMMANDS, _parser
+from apps.style_transfer.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return {word for action in parser._actions for word in action.option_strings}
 
 
-ALL = dict(commands(_parser()))
+ALL = dict(commands(build_parser()))
 OPTIONS = set().union(*map(options, ALL.values()))
 
 

@@ -24,9 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
-    from apps.style_transfer.cli import _parser  # which holds this command too
+    from apps.style_transfer.cli import build_parser  # which holds this command too
 
-    parser = _parser()
+    parser = build_parser()
     for action in _actions(parser):
         if action.type is Path or action.dest in _FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]

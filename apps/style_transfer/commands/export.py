@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from apps.style_transfer.export.guided import PROJECTORS, Guided
+from apps.style_transfer.files.writing import check_place
 from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.stylizer import STYLE_SIZE, Stylizer
 from apps.style_transfer.weights import EMBEDDED_SOLVER
@@ -54,12 +55,7 @@ def run(options: argparse.Namespace) -> None:
     kind = options.format or next((k for k, suffix in SUFFIXES.items() if output.suffix.lower() == suffix), None)
     if kind is None:
         raise ValueError(f"{output} is of no known format: end it in .onnx or .pt2, or give --format")
-    if not output.parent.is_dir():
-        raise ValueError(f"the folder {output.parent} does not exist: create it first")
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder: give a file name")
-    if output.exists() and not options.overwrite:
-        raise ValueError(f"{output} exists: choose another name, or say --overwrite")
+    check_place(output, example="solver" + SUFFIXES[kind], overwrite=options.overwrite)
     if options.style is None and (options.style_weights is not None or options.size is not None):
         raise ValueError("--style-weights and --size are of a style that is fixed: give --style")
     encoded = None

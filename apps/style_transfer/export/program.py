@@ -23,7 +23,7 @@ from graphs import Around
 from unroll import Unrolled
 
 OPSET = 23
-"""Of ONNX: what onnxruntime 1.23 and newer run."""
+"""Of ONNX."""
 AXES = {"content": {2: "height", 3: "width"}, "style": {2: "style_height", 3: "style_width"}}
 
 

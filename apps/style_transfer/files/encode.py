@@ -19,7 +19,7 @@ from apps.style_transfer.files import exif, icc, metadata
 from apps.style_transfer.files.decode import quiet
 from apps.style_transfer.files.formats import Format, format_of
 from apps.style_transfer.files.raster import ImageError, Metadata, Raster, Values, to_depth
-from apps.style_transfer.files.writing import writing
+from apps.style_transfer.files.writing import check_place, writing
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,16 @@ def check_output(path: Path, *, inputs: Iterable[Path] = (), overwrite: bool = T
 
     It should not where the path is one of the ``inputs``, by whatever name, or, without ``overwrite``, exists.
     """
-    if path.is_dir():
-        raise ImageError(f"the output {path} is a folder: give a file name such as {path / 'out.png'}")
-    format_of(path).require()
-    if not path.parent.is_dir():
-        raise ImageError(f"the output folder {path.parent} does not exist: create it first")
-    if path.exists():
-        for source in inputs:
-            if source.exists() and path.samefile(source):
-                raise ImageError(f"the output {path} is the input {source}: give another name with -o")
-        if not overwrite:
-            raise ImageError(f"{path} exists: give another name with -o, or say --overwrite or --skip-existing")
+    if not path.is_dir():
+        format_of(path).require()
+    check_place(
+        path,
+        example="out.png",
+        inputs=inputs,
+        overwrite=overwrite,
+        otherwise="say --overwrite or --skip-existing",
+        fault=ImageError,
+    )
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:100]}.partial-")
     except OSError as error:

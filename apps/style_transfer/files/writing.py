@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -81,6 +81,32 @@ def _open_partial(path: Path, suffix: str) -> tuple[int, Path]:
         if lock(handle) and os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)
+
+
+def check_place(
+    path: Path,
+    *,
+    example: str,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = True,
+    otherwise: str = "say --overwrite",
+    fault: type[ValueError] = ValueError,
+) -> None:
+    """Raise a ``fault`` now, before any work, if a file could not or should not have this path.
+
+    It should not where the path is one of the ``inputs``, by whatever name, or, without ``overwrite``, exists.
+    ``example`` is a good name, and ``otherwise`` what to say where one exists.
+    """
+    if path.is_dir():
+        raise fault(f"the output {path} is a folder: give a file name such as {path / example}")
+    if not path.parent.is_dir():
+        raise fault(f"the output folder {path.parent} does not exist: create it first")
+    if path.exists():
+        for source in inputs:
+            if source.exists() and path.samefile(source):
+                raise fault(f"the output {path} is the input {source}: give another name with -o")
+        if not overwrite:
+            raise fault(f"{path} exists: give another name with -o, or {otherwise}")
 
 
 def write_whole(path: Path, text: str) -> None:

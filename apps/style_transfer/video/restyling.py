@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from apps.style_transfer.files.images import SMALLEST_SIDE, Picture, resize
-from apps.style_transfer.files.writing import clear_partial
+from apps.style_transfer.files.writing import check_place, clear_partial
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
 from apps.style_transfer.style import Style, blend, read_style
 from apps.style_transfer.stylizer import Stylizer
@@ -190,14 +190,9 @@ def _make(
 
 
 def _check(video: Video, output: Path, size: int | None, scale: float, overwrite: bool) -> None:
-    if not output.parent.is_dir():
-        raise ValueError(f"the output folder {output.parent} does not exist: create it first")
-    if output.is_dir():
-        raise ValueError(f"the output {output} is a folder: give a file name such as {output / 'out.mp4'}")
-    if output.exists() and output.samefile(video.path):
+    if output.is_file() and output.samefile(video.path):
         raise ValueError(f"the output {output} is the input: give another name with -o")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists: give another name with -o, or say --overwrite")
+    check_place(output, example="out.mp4", overwrite=overwrite)
     if size is not None and size < SMALLEST_SIDE:
         raise ValueError(f"size must be at least {SMALLEST_SIDE} pixels, got {size}")
     if not 0 < scale <= LARGEST_SCALE:
