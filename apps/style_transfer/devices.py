@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 
 
@@ -15,6 +17,19 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         raise ValueError(f"there is no {name} device here: leave --device out, or say --device cpu")
     return torch.device(name)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16 by itself: where a CPU does not, PyTorch emulates it, slowly."""
+    if device.type == "cpu":
+        return bool({"avx512_bf16", "amx_bf16", "sve_bf16", "bf16"} & {n for n, has in _cpu().items() if has is True})
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu() -> Mapping[str, object]:
+    # PyTorch 2.10 and later have it; to an older one every CPU is one without.
+    capabilities: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    return capabilities()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,21 +1,25 @@
-"""One picture, one result: tile by tile or whole; by the command line, from Python, or through the page.
+"""One picture, one result: tile by tile or whole; by the command line, from Python, through the page, or in ONNX.
 
 Differences are of pictures of 16 bits where there are any, in 1/255.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from bars import AT_MOST, Bar
+import torch
+from bars import AT_LEAST, AT_MOST, Bar
 from PIL import Image
 
 from apps.style_transfer import Options, Stylizer, read_image, stylize
+from apps.style_transfer.export.guided import PROJECTORS, Guided
 from apps.style_transfer.files.images import to_pil
+from graphs import Around, GuidedFilter
 from trust.bench import Bench, painting, photograph, serving
 from trust.resident import Resident
 
@@ -103,4 +107,41 @@ def ways(b: Bench) -> float:
     return max(found.values())
 
 
-BARS: dict[str, Bar[Bench]] = {"tiled_difference": (tiled, AT_MOST, 1), "ways_difference": (ways, AT_MOST, 1)}
+@cache
+def exported(b: Bench) -> float:
+    """The least PSNR, in decibels, of what onnxruntime makes of an exported solver, against the Stylizer."""
+    import onnxruntime
+
+    generator, folder, least = b.generator("onnx"), b.place("onnx"), math.inf
+    stylizer, guided = Stylizer(device="cpu"), Guided()
+    with Resident() as resident:
+        for projector in PROJECTORS:
+            solver = folder / f"{projector}.onnx"
+            ended = resident.run("export", "-o", solver, "--projector", projector, limit=300)
+            if ended.status != 0:
+                raise RuntimeError(ended.err[-300:])
+            session = onnxruntime.InferenceSession(solver, providers=["CPUExecutionProvider"])
+            for i in range(b.count(3, 1)):
+                width, height = (generator.randrange(100, 400) for _ in range(2))
+                content = photograph(folder / f"{i}.png", width, height, turn=generator.randrange(width))
+                style = painting(folder / f"painting{i}.png", max(width, height))
+                images = {"content": _image(content), "style": _image(style)}
+                photo = torch.from_numpy(images["content"])
+                operator = Around(GuidedFilter(photo, guided.radius, guided.eps), photo)
+                expected = stylizer(content, style, projector=operator if projector == "guided" else None).image
+                error = float(np.square(np.asarray(session.run(None, images)[0]) - expected.numpy()).mean())
+                psnr = -10 * math.log10(max(error, 1e-12))
+                sys.stderr.write(f"  onnx, {projector}, {width} x {height}: {psnr:.1f} dB\n")
+                least = min(least, psnr)
+    return least
+
+
+def _image(path: Path) -> np.ndarray:
+    return (values(path) / 255).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+BARS: dict[str, Bar[Bench]] = {
+    "tiled_difference": (tiled, AT_MOST, 1),
+    "ways_difference": (ways, AT_MOST, 1),
+    "onnx_decibels": (exported, AT_LEAST, 50),
+}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
 from bars import AT_MOST, Bar
 from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import IFDRational
 
 from apps.style_transfer import EXAMPLE_CONTENT, EXAMPLE_STYLE
 from trust.bench import Bench, Ended, program, told
@@ -22,7 +22,9 @@ def shot(path: Path, size: tuple[int, int]) -> Path:
     """Write the shipped photograph, enlarged, lying on its side, with EXIF, GPS and a profile."""
     block = Image.Exif()
     block[0x010F], block[0x0112] = "Maker", 6  # to be turned by a quarter
-    block.get_ifd(0x8769).update({0x9003: "2024:05:06 07:08:09", 0x829A: Fraction(1, 250), 0x927C: bytes(range(200))})
+    block.get_ifd(0x8769).update(
+        {0x9003: "2024:05:06 07:08:09", 0x829A: IFDRational(1, 250), 0x927C: bytes(range(200))}
+    )
     block.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 9.5), 3: "E", 4: (11.0, 34.0, 1.0)})
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with Image.open(EXAMPLE_CONTENT) as image:

@@ -75,6 +75,14 @@ def test_a_tighter_tolerance_comes_nearer_and_the_energy_is_met_at_any() -> None
     assert errors[0] > errors[1] > errors[2]
 
 
+def test_the_default_tolerance_leaves_a_level_of_eight_bits_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    laplacian = matting(torch.rand(1, 3, 24, 20, dtype=torch.float64, generator=generator), eps=1e-4)
+    v = 0.3 * torch.randn(1, 3, 24, 20, dtype=torch.float64, generator=generator)
+    exact = DirichletBall(laplacian, 1e-3, rtol=1e-12)(v)
+    assert float((DirichletBall(laplacian, 1e-3)(v) - exact).abs().max()) < 0.05 / 255
+
+
 def test_single_precision_comes_close_to_double() -> None:
     laplacian, v = matting(image(), eps=1e-3), image(seed=1)
     ball = DirichletBall(laplacian, 1e-4, rtol=1e-5)

@@ -48,6 +48,15 @@ def test_weighted_sums_against_numpy() -> None:
         np.testing.assert_allclose(sums(f, masks, about_mean=False).moments.gram[r], rows * m @ rows.T / m.sum())
 
 
+def test_a_flat_region_is_no_noise_drawn_out() -> None:
+    # In a region of one colour nothing varies but by rounding, which must not be given the variance of the style.
+    flat = torch.full((1, 8, 40, 40), 0.3, dtype=torch.float64) * torch.arange(1, 9)[:, None, None]
+    noise = 1e-6 * torch.randn(flat.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    style = moments(draw(24, 20).double().repeat(1, 3, 1, 1)[:, :8])
+    moved = [whitening_map(moments(f), style)(f) for f in (flat, flat + noise)]
+    assert float((moved[0] - moved[1]).abs().max()) < 3e-3  # 5e-3 with a ridge of 1e-6 alone
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("about_mean", [False, True])
 def test_sums_of_parts_merge_to_those_of_the_whole(about_mean: bool, masked: bool) -> None:

@@ -17,6 +17,7 @@ from style_helpers import Program, draw
 from torch import Tensor
 
 from apps.style_transfer import load_solver
+from apps.style_transfer.devices import has_bfloat16
 from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.learned.checkpoint import read_checkpoint
 from apps.style_transfer.learned.update import Architecture, GramGradient, GramUpdate
@@ -220,7 +221,7 @@ def test_weights_say_what_they_are_and_load(options: Training) -> None:
         {"decay": 1.0},
         {"ema": 0.0},
         {"seed": 1},
-        {"bfloat16": False},
+        {"bfloat16": not has_bfloat16(torch.device("cpu"))},
         {"steps": 2},
         {"architecture": replace(SMALL, kinds=("whitening", "whitening"))},
     ],
@@ -230,6 +231,16 @@ def test_each_option_changes_the_training(
     options: Training, straight: dict[str, Tensor], change: dict[str, Any]
 ) -> None:
     assert not same(outcome(replace(options, **change)), straight)
+
+
+@pytest.mark.parametrize(("capabilities", "has"), [({"avx2": True}, False), ({"avx2": True, "amx_bf16": True}, True)])
+def test_mixed_precision_is_for_what_has_it(
+    capabilities: dict[str, object], has: bool, options: Training, straight: dict[str, Tensor], monkeypatch: Any
+) -> None:
+    # Emulated, it took twenty times as long as float32.
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": False, **capabilities}, raising=False)
+    assert has_bfloat16(torch.device("cpu")) is has
+    assert same(outcome(options), outcome(replace(options, bfloat16=has)))
 
 
 def test_a_training_starts_from_given_weights(options: Training, weights: Path) -> None:

@@ -17,6 +17,7 @@ from apps.style_transfer.batches.batch import Report, expand, plan, stands_for_m
 from apps.style_transfer.batches.batch import run as run_batch
 from apps.style_transfer.batches.engines import Engine, Local, Outcome, Task
 from apps.style_transfer.batches.restyling import Recipe, Restyling, summary
+from apps.style_transfer.commands.common import add_overwrite
 from apps.style_transfer.files.encode import check_output
 from apps.style_transfer.files.formats import IMAGE_SUFFIXES, format_of
 from apps.style_transfer.files.raster import MAX_PIXELS
@@ -39,7 +40,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     kinds = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     option("--format", choices=kinds, help="kind of the results, where -o names no file")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="make anew what exists; else it is refused")
+    add_overwrite(existing)
     existing.add_argument(
         "--skip-existing", action="store_true", help="make what is missing alone: takes a run up again"
     )

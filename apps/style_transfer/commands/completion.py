@@ -10,6 +10,8 @@ from typing import Any
 
 import shtab
 
+from apps.style_transfer.commands.common import add_verbose
+
 HELP = "what a shell needs to complete the commands and options of unroll-style"
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 _FILES = {"content", "style", "photos", "paintings", "contents", "styles"}
@@ -19,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.set_defaults(run=run)
     parser.add_argument("shell", choices=SHELLS, help="its script goes to standard output")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    add_verbose(parser)
 
 
 def run(options: argparse.Namespace) -> None:

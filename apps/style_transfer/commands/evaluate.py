@@ -22,8 +22,7 @@ HELP = "figures and a report of solvers on pairs of pictures"
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     default = Evaluation(Path(), Path(), Path("out/evaluation"))
-    # What stands in the loop is that of each method.
-    parser.set_defaults(run=run, photo=False, photo_strength=None, projector=None)
+    parser.set_defaults(run=run)
     option = parser.add_argument
     option("--contents", type=Path, required=True, help="folder of photographs")
     option("--styles", type=Path, required=True, help="folder of pictures whose style they take")

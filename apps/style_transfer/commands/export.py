@@ -6,11 +6,18 @@ import argparse
 import logging
 from pathlib import Path
 
+from apps.style_transfer.commands.common import (
+    add_alpha,
+    add_overwrite,
+    add_style,
+    add_style_weights,
+    add_verbose,
+    add_weights,
+)
 from apps.style_transfer.export.guided import PROJECTORS, Guided
 from apps.style_transfer.files.writing import check_place
 from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.stylizer import STYLE_SIZE, Stylizer
-from apps.style_transfer.weights import EMBEDDED_SOLVER
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -29,22 +36,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=tuple(SUFFIXES),
         help="torch: a program of torch.export (default: by the name of the output)",
     )
-    option("--overwrite", action="store_true", help="write anew what exists; else it is refused")
-    option(
-        "-s",
-        "--style",
-        nargs="+",
-        help="a picture, a saved style, or a name that style list shows, to be fixed in the file; several are blended "
-        "(default: the image of the style is a second input)",
-    )
-    option("--style-weights", type=float, nargs="+", metavar="W", help="shares of several styles (default: equal)")
+    add_overwrite(parser)
+    fixed = "several are blended, and what comes of it is fixed in the file"
+    add_style(parser, f"{fixed} (default: the image of the style is a second input)")
+    add_style_weights(parser)
     option("--size", type=int, help=f"longest side that the pictures of a style are brought to (at most {STYLE_SIZE})")
     option("--projector", default="none", choices=PROJECTORS, help="what keeps the picture a photograph; %(default)s")
     option("--radius", type=int, default=default.radius, help="windows of the guided filter; %(default)s")
     option("--eps", type=float, default=default.eps, help="of the guided filter: where it is flat; %(default)g")
-    option("--alpha", type=float, default=1.0, help="scale of every step; %(default)g")
-    option("--weights", type=Path, default=EMBEDDED_SOLVER, help="another file of learned weights")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    add_alpha(parser)
+    add_weights(parser)
+    add_verbose(parser)
 
 
 def run(options: argparse.Namespace) -> None:

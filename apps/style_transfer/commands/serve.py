@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
-from pathlib import Path
 
-from apps.style_transfer.commands.common import add_common
+from apps.style_transfer.commands.common import add_common, add_weights
 from apps.style_transfer.serve.limits import Limits
-from apps.style_transfer.weights import EMBEDDED_SOLVER
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -35,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     option("--max-megabytes", type=float, default=default.bytes / 1e6, help="of a file; %(default)g")
     option("--keep-minutes", type=float, default=default.keep_seconds / 60, help="a result is kept; %(default)g")
-    option("--weights", type=Path, default=EMBEDDED_SOLVER, help="another file of learned weights")
+    add_weights(parser)
     add_common(parser)
 
 
@@ -66,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     if not local:
         log.warning("everybody who reaches %s can use this server: it asks for no password", address)
     hosts = frozenset((*LOOPBACK, *options.allow_host)) if local or options.allow_host else None
-    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY)), limits)
+    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY // 2)), limits)
     settings = uvicorn.Config(
         create_app(jobs, hosts=hosts),
         log_level="warning",

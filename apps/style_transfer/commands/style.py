@@ -7,10 +7,9 @@ import logging
 import sys
 from pathlib import Path
 
-from apps.style_transfer.commands.common import add_common
+from apps.style_transfer.commands.common import STYLE, add_common, add_style_weights, add_weights
 from apps.style_transfer.style import STYLE_SUFFIX, gallery
 from apps.style_transfer.stylizer import STYLE_SIZE, Stylizer
-from apps.style_transfer.weights import EMBEDDED_SOLVER
 
 log = logging.getLogger("apps.style_transfer")
 
@@ -23,16 +22,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     save = actions.add_parser("save", help="encode pictures once, to be used wherever a style is asked for")
     save.set_defaults(run=_save)
     option = save.add_argument
-    option("style", nargs="+", help="a picture, a saved style, or a name that style list shows; several are blended")
+    option("style", nargs="+", help=f"{STYLE}; several are blended")
     option("-o", "--output", type=Path, required=True, help=f"where to write, a name that ends in {STYLE_SUFFIX}")
-    option("--style-weights", type=float, nargs="+", metavar="W", help="shares of several styles (default: equal)")
+    add_style_weights(save)
     option(
         "--size",
         type=int,
         help="longest side that the pictures are brought to: that of the photographs, for strokes as large as with the "
         f"picture itself (default: at most {STYLE_SIZE})",
     )
-    option("--weights", type=Path, default=EMBEDDED_SOLVER, help="another file of learned weights")
+    add_weights(save)
     add_common(save)
     shown = actions.add_parser("list", help="names, titles and painters of the shipped styles")
     shown.set_defaults(run=_list)

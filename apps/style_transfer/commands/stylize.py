@@ -16,12 +16,21 @@ from torch import Tensor
 
 from apps.style_transfer.batches.restyling import Recipe, Restyling
 from apps.style_transfer.commands.batches import add_files, may_make, run_many, styles_of, tasks_of, threads_for
-from apps.style_transfer.commands.common import add_common, add_parameters, constraint, given
+from apps.style_transfer.commands.common import (
+    add_common,
+    add_parameters,
+    add_projector,
+    add_size,
+    add_style,
+    add_style_scale,
+    add_style_weights,
+    constraint,
+    given,
+)
 from apps.style_transfer.devices import choose_device
 from apps.style_transfer.files.decode import size_of
 from apps.style_transfer.files.images import SMALLEST_SIDE
 from apps.style_transfer.progress import step_bar
-from apps.style_transfer.projectors import PROJECTORS
 from apps.style_transfer.style import Style
 from apps.style_transfer.transfer import PRESERVE, SOLVERS, Options, Result, load_vgg, measure
 
@@ -43,21 +52,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the photograph; a folder, a quoted pattern such as 'shots/*.jpg' or several stand for many",
     )
-    option(
-        "-s",
-        "--style",
-        nargs="+",
-        action="extend",
-        required=True,
-        help="the picture whose style it takes, a saved style, or a name that style list shows; several, one by one",
-    )
-    option("--style-weights", type=float, nargs="+", metavar="W", help="shares of several styles, which blends them")
-    option(
-        "--style-scale",
-        type=float,
-        default=default.style_scale,
-        help="longest side of the style over that of the result; larger gives larger strokes (default: %(default)s)",
-    )
+    add_style(parser, "several, one by one", action="extend", required=True)
+    add_style_weights(parser, otherwise="one by one")
+    add_style_scale(parser)
     option(
         "--preserve-color",
         choices=PRESERVE,
@@ -67,15 +64,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--style-mask", type=Path, help="regions of the style, in the colours of those that take after them")
     add_files(parser)
     option("--solver", default=default.solver, choices=SOLVERS, help="default: %(default)s")
-    option("--projector", choices=PROJECTORS, help="what keeps the picture a photograph (default: none)")
-    option("--photo", action="store_true", help="the best photorealistic preset; other options still override it")
-    option(
-        "--photo-strength",
-        type=float,
-        metavar="S",
-        help="from 0 (artistic) to 1 (photorealistic): how much of the projector stands in the loop (default: 1)",
-    )
-    option("--size", type=int, help="longest side of the result in pixels (default: that of the photograph)")
+    add_projector(parser)
+    add_size(parser, "photograph")
     add_parameters(parser)
     option("--json", action="store_true", help="print figures as the last line on standard output")
     add_common(parser)

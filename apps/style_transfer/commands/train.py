@@ -55,7 +55,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--save-minutes", type=float, default=default.save_minutes)
     option("--validation-size", type=int, default=default.validation_size)
     option("--threads", type=int)
-    option("--no-bfloat16", dest="bfloat16", action="store_false", help="train in float32 throughout")
+    option(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="train in mixed precision (default: where the device has it in hardware)",
+    )
     add_common(parser)
 
 

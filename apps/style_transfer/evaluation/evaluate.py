@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import random
 import statistics
 import subprocess
@@ -21,16 +20,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from apps.style_transfer.evaluation.metrics import edge_ssim, matting_energy, psnr
+from apps.style_transfer.evaluation.pair import Pair
 from apps.style_transfer.evaluation.peak import peak_memory
 from apps.style_transfer.files.images import Picture, read_image, resize, write_image
-from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_targets, reference_objective
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
-from apps.style_transfer.solvers import LBFGS, StyleSolver
+from apps.style_transfer.solvers import StyleSolver
 from apps.style_transfer.training.data import list_images
 from apps.style_transfer.transfer import Options, build_solver, load_vgg
 from apps.style_transfer.vgg import VGG19
-from graphs import Laplacian, matting
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +111,13 @@ def evaluate(evaluation: Evaluation) -> list[Row]:
 
     Each picture is rounded to 8 bits and saved before it is measured, at the evaluated size. The figures of a row:
 
-    - ``content_loss``, ``style_loss``, ``total_loss``: the reference objective; ``total_ratio``: over the
-      photograph's; ``style_cut``: 1 - L_s / L_s(photograph);
-    - ``edge_ssim``, ``matting_energy``, ``psnr`` against the photograph, see
-      :mod:`apps.style_transfer.evaluation.metrics`;
+    - those of the picture, from ``content_loss`` to ``psnr``, see
+      :meth:`apps.style_transfer.evaluation.pair.Pair.figures`;
     - ``seconds``: one warm call of the solver with the style encoded before, the projector's set-up included;
       ``process_seconds``: wall time of the whole program for it, started cold, for the first pair of a method (else
       None); ``peak_memory_gb``: of the process during that call (Linux, CUDA; else None);
-    - ``gatys_iterations``, ``gatys_seconds``: what L-BFGS from the photograph needs for the same total, unclamped and
-      interpolated between iterations; one more than ``gatys`` where that many do not reach it.
+    - ``gatys_iterations``, ``gatys_seconds``: what L-BFGS from the photograph needs for the same total, see
+      :meth:`apps.style_transfer.evaluation.pair.Pair.iterations`.
 
     Deterministic for a seed but for seconds and memory. Rows are added one at a time: an interrupted evaluation goes on
     where it was.
@@ -190,7 +185,8 @@ class _Run:
         self.weights = hashlib.sha256(evaluation.options.weights.read_bytes()).hexdigest()[:16]
         self.vgg = load_vgg(evaluation.options.vgg, self.device)
         self.solvers: dict[Method, StyleSolver] = {}
-        self.pair: _Pair | None = None
+        self.paths: tuple[Path, Path] | None = None
+        self.pair: Pair | None = None
         self.warm: set[object] = set()
 
     def key(self, content: Path, style: Path, method: Method) -> str:
@@ -205,16 +201,13 @@ class _Run:
     def row(self, key: str, content: Path, style: Path, method: Method, *, cold: bool) -> Row:
         """Return the figures of one result, its picture saved; with ``cold``, the time of the whole program too."""
         e = self.evaluation
-        if self.pair is None or self.pair.paths != (content, style):
-            self.pair = _Pair(content, style, e, self.vgg, self.device)
-        pair = self.pair
+        pair = self._pair(content, style)
         picture = e.work / f"{key}.png"
         x, seconds, memory = self._solve(pair, method)
         write_image(picture, Picture(x))
         measured = read_image(picture).rgb.to(self.device)
-        content_loss, style_loss = pair.losses(measured)
-        total = content_loss + 1e-4 * style_loss
-        reached = pair.iterations(total)
+        figures = pair.figures(measured)
+        reached = pair.iterations(figures["total_loss"])
         return {
             "key": key,
             "method": method_name(method),
@@ -222,20 +215,28 @@ class _Run:
             "style": str(style),
             "picture": picture.name,
             "size": [x.shape[-1], x.shape[-2]],
-            "content_loss": content_loss,
-            "style_loss": style_loss,
-            "total_loss": total,
-            "total_ratio": total / pair.before[1],
-            "style_cut": 1 - style_loss / pair.before[0],
-            "edge_ssim": edge_ssim(measured, pair.content),
-            "matting_energy": matting_energy(measured, pair.laplacian),
-            "psnr": psnr(measured, pair.content),
+            **figures,
             "seconds": seconds,
             "process_seconds": self._process(content, style, method) if cold else None,
             "peak_memory_gb": memory,
             "gatys_iterations": reached,
             "gatys_seconds": None if reached is None else reached * pair.gatys_seconds,
         }
+
+    def _pair(self, content: Path, style: Path) -> Pair:
+        """Return the pair of two files at the evaluated size: the last one, where they are those of the last one."""
+        if self.pair is not None and self.paths == (content, style):
+            return self.pair
+        photograph = read_image(content).rgb
+        size = self.evaluation.size or max(photograph.shape[-2:])
+        seen, taken = (resize(x, size).to(self.device) for x in (photograph, read_image(style).rgb))
+        if min(*seen.shape[-2:], *taken.shape[-2:]) < VGG19.smallest_side:
+            raise ValueError(
+                f"{content.name} or {style.name} is too narrow: at {size} pixels each side needs "
+                f"{VGG19.smallest_side} or more"
+            )
+        self.paths, self.pair = (content, style), Pair(seen, taken, self.vgg, gatys=self.evaluation.gatys)
+        return self.pair
 
     def _process(self, content: Path, style: Path, method: Method) -> float:
         e, constraint = self.evaluation, method[1]
@@ -250,7 +251,7 @@ class _Run:
             subprocess.run([*map(str, command), "-o", f"{folder}/x.png"], check=True, capture_output=True)
             return time.perf_counter() - began
 
-    def _solve(self, pair: _Pair, method: Method) -> tuple[Tensor, float, float | None]:
+    def _solve(self, pair: Pair, method: Method) -> tuple[Tensor, float, float | None]:
         options = replace(self.evaluation.options, solver=method[0], projector=method[1])
         if method not in self.solvers:
             self.solvers[method] = build_solver(options, self.device)
@@ -274,62 +275,6 @@ class _Run:
             x = call(options.steps)
             seconds = time.perf_counter() - began
         return x.clamp(0, 1), seconds, peak.gigabytes
-
-
-class _Pair:
-    """A photograph and a style at the evaluated size, and what L-BFGS does on them."""
-
-    def __init__(self, content: Path, style: Path, evaluation: Evaluation, vgg: VGG19, device: torch.device) -> None:
-        self.paths = content, style
-        photograph = read_image(content).rgb
-        size = evaluation.size or max(photograph.shape[-2:])
-        self.content = resize(photograph, size).to(device)
-        self.style = resize(read_image(style).rgb, size).to(device)
-        if min(*self.content.shape[-2:], *self.style.shape[-2:]) < VGG19.smallest_side:
-            raise ValueError(
-                f"{content.name} or {style.name} is too narrow: at {size} pixels each side needs "
-                f"{VGG19.smallest_side} or more"
-            )
-        self.laplacian: Laplacian = matting(self.content).to(device)
-        self.vgg = vgg
-        self.targets: Targets = encode_targets(self.vgg, self.content, self.style)
-        content_loss, style_loss = self.losses(self.content)
-        self.before = style_loss, content_loss + 1e-4 * style_loss
-        self.limit, self.gatys_seconds = evaluation.gatys, 0.0
-        self._totals: list[float] = []
-
-    @torch.inference_mode()
-    def losses(self, x: Tensor) -> tuple[float, float]:
-        """Return content and style loss."""
-        features = self.vgg(x)
-        return float(ContentLoss()(features, self.targets)), float(StyleLoss()(features, self.targets))
-
-    def iterations(self, total: float) -> float | None:
-        """Return how many L-BFGS iterations from the photograph reach a total; None where nobody asks."""
-        if not self.limit:
-            return None
-        if not self._totals:
-            self._run_gatys()
-        lowest = math.inf
-        for t, reached in enumerate(self._totals):
-            if reached <= total:
-                return t - (total - reached) / (lowest - reached) if t and lowest > reached else float(t)
-            lowest = min(lowest, reached)
-        return float(self.limit + 1)
-
-    def _run_gatys(self) -> None:
-        solver = LBFGS(self.vgg)
-        objective = reference_objective(self.vgg)
-        style = solver.encode(self.style)
-        # Timed without the probe, which costs an evaluation more than the iteration has.
-        began = time.perf_counter()
-        solver(self.content, style, steps=min(5, self.limit))
-        self.gatys_seconds = (time.perf_counter() - began) / min(5, self.limit)
-        with torch.no_grad():
-            trace = solver(
-                self.content, style, steps=self.limit, probe=lambda x, t: float(objective(x, self.targets))
-            ).trace
-        self._totals = list(trace)
 
 
 def method_name(method: Method) -> str:

@@ -55,6 +55,15 @@ class Clip:
                 yield Picture.of(finished(str(self.path), from_pillow(image), self.metadata, 1))
 
 
+def is_animated(path: Path) -> bool:
+    """Return whether a file has more than one frame, without counting them; raises as :func:`read_clip`."""
+    kind = kind_of(path)
+    if kind.name not in ANIMATED:
+        return False
+    with decoding(path), opened(path, kind) as image:
+        return bool(getattr(image, "is_animated", False))
+
+
 def read_clip(path: Path, *, max_pixels: int = MAX_PIXELS) -> Clip | None:
     """Return the clip in a file, or None where there is one picture only.
 

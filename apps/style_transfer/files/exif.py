@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
 PREFIX = b"Exif\0\0"
@@ -35,25 +35,20 @@ Entries = dict[int, tuple[int, int, bytes]]
 
 def tidy(block: bytes) -> bytes | None:
     """Return a block with orientation 1 and without the thumbnail; None if it is damaged."""
-    body = bytearray(re.sub(rb"^(Exif\0\0)+", b"", block))
-    try:
-        order = _order(body)
-        first = struct.unpack_from(order + "I", body, 4)[0]
+
+    def tidied(body: bytearray, first: int, order: str) -> None:
         for tag, at in _entries(body, first, order):
             if tag == _ORIENTATION:
                 _set(body, at, order, 1)
         _drop_thumbnail(body, first, order)
-    except (struct.error, ValueError):
-        return None
-    return PREFIX + bytes(body)
+
+    return _changed(block, tidied)
 
 
 def sized(block: bytes, width: int, height: int) -> bytes:
     """Return a block with orientation 1 and the size of its picture in it."""
-    body = bytearray(block.removeprefix(PREFIX))
-    try:
-        order = _order(body)
-        first = struct.unpack_from(order + "I", body, 4)[0]
+
+    def resized(body: bytearray, first: int, order: str) -> None:
         directories = [first]
         directories += [_long(body, at, order) for tag, at in _entries(body, first, order) if tag == EXIF]
         for directory in directories:
@@ -62,26 +57,22 @@ def sized(block: bytes, width: int, height: int) -> bytes:
                     _set(body, at, order, 1)
                 elif tag in _WIDTHS | _HEIGHTS:
                     _set(body, at, order, width if tag in _WIDTHS else height)
-    except (struct.error, ValueError):
-        return block
-    return PREFIX + bytes(body)
+
+    return _changed(block, resized) or block
 
 
 def without_orientation(block: bytes) -> bytes:
     """Return a block of :func:`tidy` that says no orientation, for AVIF, which says it elsewhere."""
-    body = bytearray(block.removeprefix(PREFIX))
-    try:
-        order = _order(body)
-        first = struct.unpack_from(order + "I", body, 4)[0]
+
+    def shortened(body: bytearray, first: int, order: str) -> None:
         places = [at for tag, at in _entries(body, first, order) if tag == _ORIENTATION]
         count = struct.unpack_from(order + "H", body, first)[0]
         for at in places[:1]:
             end = first + 2 + 12 * count + 4  # with the link to the next directory
             body[at : end - 12] = body[at + 12 : end]
             struct.pack_into(order + "H", body, first, count - 1)
-    except (struct.error, ValueError):
-        return block
-    return PREFIX + bytes(body)
+
+    return _changed(block, shortened) or block
 
 
 def from_tiff(file: IO[bytes], at: int, order: str, *, big: bool = False) -> bytes | None:
@@ -108,8 +99,8 @@ def into_tiff(block: bytes) -> tuple[str, Entries, dict[int, Entries]]:
         ValueError, struct.error: where the block is damaged.
     """
     body = block.removeprefix(PREFIX)
-    order, file = _order(body), io.BytesIO(body)
-    entries = read(file, struct.unpack_from(order + "I", body, 4)[0], order)
+    (order, first), file = _header(body), io.BytesIO(body)
+    entries = read(file, first, order)
     parts = {
         tag: read(file, int.from_bytes(entries[tag][2], _name(order)), order) for tag in (EXIF, GPS) if tag in entries
     }
@@ -165,11 +156,24 @@ def with_parts(entries: Entries, parts: dict[int, Entries], at: int, order: str)
     return write(entries | pointers, at, order) + written
 
 
-def _order(body: bytes | bytearray) -> str:
+def _changed(block: bytes, change: Callable[[bytearray, int, str], None]) -> bytes | None:
+    """Return a block of which ``change`` was given body, place of the first directory, byte order; None if damaged."""
+    body = bytearray(re.sub(rb"^(Exif\0\0)+", b"", block))
+    try:
+        order, first = _header(body)
+        change(body, first, order)
+    except (struct.error, ValueError):
+        return None
+    return PREFIX + bytes(body)
+
+
+def _header(body: bytes | bytearray) -> tuple[str, int]:
+    """Return the byte order of a body, and the place of its first directory."""
     orders = {b"II": "<", b"MM": ">"}
     if bytes(body[:2]) not in orders:
         raise ValueError("no TIFF header")
-    return orders[bytes(body[:2])]
+    order = orders[bytes(body[:2])]
+    return order, struct.unpack_from(order + "I", body, 4)[0]
 
 
 def _name(order: str) -> Literal["little", "big"]:

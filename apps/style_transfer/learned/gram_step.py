@@ -129,7 +129,8 @@ def whitening_map(now: Moments, style: Moments) -> Affine:
     """Return F -> D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
 
     F~ are the centred features, K and K_s the covariances of image and style with a ridge of 1e-3 of their mean
-    diagonal, mu the means. F - (rms + rms_s) D has the style's Gram, up to the ridge (whitening and colouring: Y. Li et
+    diagonal, that of the image with a tenth of the style's ridge at the least, mu the
+    means. F - (rms + rms_s) D has the style's Gram, up to the ridge (whitening and colouring: Y. Li et
     al., "Universal style transfer via feature transforms", 2017), so the step vanishes where the paper's does, and goes
     to that point in one stride where a gradient step crawls along the small eigenvalues. The roots are taken by six
     coupled Newton-Schulz iterations (N. Higham, "Functions of matrices", 2008, section 6.7): matrix products only.
@@ -137,7 +138,8 @@ def whitening_map(now: Moments, style: Moments) -> Affine:
     Cost: that of a 1 x 1 convolution, beside c^3 terms that no image size makes grow.
     """
     k, h = now.covariance, style.covariance
-    transform = matrix_roots(h)[0] @ matrix_roots(k)[1]
+    # The style's share bounds what is drawn out: in a region of one flat colour that is rounding.
+    transform = matrix_roots(h)[0] @ matrix_roots(k, least=0.1 * _mean_variance(h))[1]
     identity = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
     scale = _rms(k) + _rms(h)
     # The division is of the small matrices, and the one product is all that is of the size of the features.
@@ -149,8 +151,12 @@ def whitening_step(features: Tensor, style: Moments) -> Tensor:
     return whitening_map(moments(features), style)(features)
 
 
-def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6) -> tuple[Tensor, Tensor]:
-    """Return approximations of (K + r I)^(1/2) and (K + r I)^(-1/2), r = ridge tr(K) / c + 1e-6, K (B, c, c) PSD.
+def matrix_roots(
+    covariance: Tensor, *, least: Tensor | float = 0.0, ridge: float = 1e-3, iterations: int = 6
+) -> tuple[Tensor, Tensor]:
+    """Return approximations of (K + r I)^(1/2) and (K + r I)^(-1/2), K (B, c, c) PSD.
+
+    r = ridge max(tr(K) / c, least) + 1e-6, ``least`` a variance, (B, 1, 1) or a number.
 
     Coupled Newton-Schulz iteration from K / ||K||_F: six iterations whiten eigenvalues of 3e-2 ||K||_F to 3 per cent
     and those of 1e-2 by 0.7; smaller ones are under-whitened rather than amplified, so a little of D is left where
@@ -158,8 +164,7 @@ def matrix_roots(covariance: Tensor, *, ridge: float = 1e-3, iterations: int = 6
     """
     c = covariance.shape[-1]
     identity = torch.eye(c, dtype=covariance.dtype, device=covariance.device)
-    mean_diagonal = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    k = covariance + (ridge * mean_diagonal + 1e-6) * identity
+    k = covariance + (ridge * _mean_variance(covariance).clamp_min(least) + 1e-6) * identity
     norm = _norm(k)
     y, z = k / norm, identity.expand_as(k)
     for _ in range(iterations):
@@ -183,7 +188,11 @@ def _norm(k: Tensor) -> Tensor:
 
 def _rms(k: Tensor) -> Tensor:
     # Root of the mean variance.
-    return (k.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] + FLOOR).sqrt()
+    return (_mean_variance(k) + FLOOR).sqrt()
+
+
+def _mean_variance(k: Tensor) -> Tensor:
+    return k.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
 
 
 def _positive(weight: Tensor | int) -> Tensor | int:

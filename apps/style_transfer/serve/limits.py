@@ -12,7 +12,7 @@ class Limits:
     Attributes:
         queue: jobs being uploaded, waiting or at work; one more is refused with 503.
         pixels: of an uploaded picture.
-        result_pixels: of a result, which takes some 60 bytes of memory for each, beside 1 GB.
+        result_pixels: of a result, which takes some 60 bytes of memory for each, beside 1.1 GB.
         bytes: of an uploaded file.
         kept: finished jobs whose results are kept; the oldest goes first.
         keep_seconds: how long a result is kept.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from apps.style_transfer.files.clips import is_animated
 from apps.style_transfer.files.decode import size_of
 from apps.style_transfer.files.images import SMALLEST_SIDE
 from apps.style_transfer.serve.limits import Limits, RefusedError
@@ -112,8 +113,11 @@ def _measure(path: Path, field: str, limits: Limits) -> tuple[int, int]:
     what = f"the {NAMES[field]}"
     try:
         width, height = size_of(path)
+        moving = is_animated(path)
     except ValueError as error:
         raise RefusedError(422, f"{field}: {str(error).replace(str(path), what)}") from None
+    if moving:
+        raise RefusedError(422, f"{field}: {what} is an animation: send one picture, or use the command line")
     if width * height > limits.pixels:
         raise _too_many(field, limits)
     if min(width, height) < SMALLEST_SIDE and field in ("content", "style"):

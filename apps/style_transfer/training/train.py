@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from apps.style_transfer.devices import has_bfloat16
 from apps.style_transfer.files.images import resize
 from apps.style_transfer.learned.checkpoint import Checkpoint, load_solver, write_checkpoint
 from apps.style_transfer.learned.update import Architecture, GramUpdate, PlainGradient
@@ -67,6 +68,9 @@ class Training:
     rate destroys (0.49 of the content's loss before, 0.58 after 300 steps, median over held-back pairs at 128 pixels).
 
     The crops have side ``size`` until ``large_from`` of the budget has passed, then ``large_size``.
+
+    ``bfloat16`` of None is wherever the device has it in hardware: a CPU that has not takes twenty times as long over
+    it as over float32 (90 s a step for 4, measured on one core with AVX2 alone).
     """
 
     photos: tuple[Path, ...]
@@ -92,7 +96,7 @@ class Training:
     resume: bool = False
     start_from: Path | None = None
     device: str = "cpu"
-    bfloat16: bool = True
+    bfloat16: bool | None = None
     threads: int | None = None
     save_minutes: float = 5.0
     validation_size: int = 256
@@ -152,7 +156,7 @@ def train(options: Training) -> Path:
         schedule=Trapezoid(warmup=50, decay=options.decay),
         clip=1.0,
         ema=options.ema,
-        precision=torch.bfloat16 if options.bfloat16 else None,
+        precision=torch.bfloat16 if run.bfloat16 else None,
         checkpoint=run.checkpoint_path,
         resume=options.resume,
         save_every=60 * options.save_minutes,
@@ -183,6 +187,7 @@ class _Run:
                 f"{old} is of an earlier version: --start-from {self.weights_path} begins with its weights"
             )
         self.device = torch.device(options.device)
+        self.bfloat16 = has_bfloat16(self.device) if options.bfloat16 is None else options.bfloat16
         self.pairs = Pairs(
             _required(load_images(list_images(options.photos), longest=512), "photographs", options.photos),
             _required(load_images(list_images(options.paintings), longest=512), "paintings", options.paintings),
@@ -226,7 +231,7 @@ class _Run:
                 self.objective,
                 pool,
                 steps=o.distil_steps,
-                bfloat16=o.bfloat16,
+                bfloat16=self.bfloat16,
                 seed=o.seed,
                 interrupted=lambda: at.interrupted,
             )
@@ -293,7 +298,7 @@ class _Run:
                 count=o.pool,
                 size=key[1],
                 device=self.device,
-                bfloat16=o.bfloat16,
+                bfloat16=self.bfloat16,
                 interrupted=lambda: at.interrupted,
             )
         return self.pool

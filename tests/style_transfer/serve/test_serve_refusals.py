@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import re
 import socket
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from PIL import Image
 from serve_helpers import PHOTO, V1, Gate, encoded, form, serving, until, wait
 from style_helpers import Program, draw
 
@@ -22,10 +24,21 @@ def noise(height: int, width: int) -> bytes:
     return encoded(torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)))
 
 
+def animation() -> bytes:
+    """Return a GIF of two frames, of which the second is one pixel: as many more would cost next to no bytes."""
+    kept = io.BytesIO()
+    first = Image.new("RGB", (64, 48), "red")
+    second = first.copy()
+    second.putpixel((0, 0), (0, 0, 255))
+    first.save(kept, "gif", save_all=True, append_images=[second])
+    return kept.getvalue()
+
+
 REFUSED = [
     ({"content": b"GIF89a<script>"}, 422, "content"),
     ({"content": b"not a picture"}, 422, "content"),
     ({"content": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"}, 422, "content"),
+    ({"content": animation()}, 422, "animation"),
     ({"content": ("", b"")}, 422, "content"),
     ({"content": "http://127.0.0.1/photo.png"}, 422, "content"),
     ({"content": noise(8, 64)}, 422, "16"),
