@@ -214,14 +214,19 @@ def check_image(image: Tensor, name: str) -> None:
 
 def style_at(style: Tensor, longest: int) -> Tensor:
     """Return a style image (1, 3, H, W) with its longest side brought to ``longest`` pixels. Raises ValueError."""
+    check_style(style, longest)
+    return resize(style, longest)
+
+
+def check_style(style: Tensor, longest: int) -> None:
+    """Raise ValueError where an image is no style, or too narrow for one when its longest side is so long."""
     check_image(style, "style")
-    image = resize(style, longest)
-    if min(image.shape[-2:]) < VGG19.smallest_side:
+    height, width = (max(1, round(n * longest / max(style.shape[-2:]))) for n in style.shape[-2:])
+    if min(height, width) < VGG19.smallest_side:
         raise ValueError(
-            f"the style is too narrow: at the size of {longest} it has {image.shape[-1]} x {image.shape[-2]} pixels, "
+            f"the style is too narrow: at the size of {longest} it has {width} x {height} pixels, "
             f"each side needs {VGG19.smallest_side} or more; crop it, or take a larger size"
         )
-    return image
 
 
 def restyle(

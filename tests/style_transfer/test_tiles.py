@@ -20,6 +20,7 @@ from apps.style_transfer.learned.update import Architecture, EncodedStyle, GramG
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions, build_projector
 from apps.style_transfer.tiles import solver as tiles
 from apps.style_transfer.tiles.canvas import Canvas, InMemory, Rectangle
+from apps.style_transfer.tiles.enlarged import Enlarged
 from apps.style_transfer.tiles.solver import encode_in_tiles, solve_in_tiles
 from apps.style_transfer.tiles.tiling import Tiling, reaches, working_set
 from unroll import Scaled, Unrolled
@@ -114,6 +115,16 @@ def test_encoding_in_tiles_is_encoding(update: GramUpdate) -> None:
         for one, other in zip(found, update.encode(style, regions), strict=True):
             for a, b in zip(one, other, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("longest", [54, 100, 531])
+def test_a_part_of_an_enlarged_picture_is_that_of_the_whole(longest: int) -> None:
+    image = torch.rand(1, 3, 37, 53, generator=torch.Generator().manual_seed(0))
+    expected, found = resize(image, longest), Enlarged(image, longest)
+    height, width = expected.shape[-2:]
+    assert found.shape == (3, height, width)
+    for where in (Rectangle(0, height, 0, width), Rectangle(height // 3, height - 2, width // 4, width // 2 + 1)):
+        torch.testing.assert_close(found.read(where), expected[(..., *where.slices)], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("size", [(150, 400), (16, 2000), (500, 500)], ids=str)

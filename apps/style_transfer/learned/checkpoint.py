@@ -73,12 +73,12 @@ def load_solver(path: Path = EMBEDDED_SOLVER) -> Unrolled:
     """
     checkpoint = read_checkpoint(path)
     try:
-        with torch.device("meta"):  # takes no memory, whatever sizes the header says
-            expected = {name: tensor.shape for name, tensor in GramUpdate(checkpoint.architecture).state_dict().items()}
+        with torch.device("meta"):  # takes no memory, whatever sizes the header says, and draws no random numbers
+            update = GramUpdate(checkpoint.architecture)
+        expected = {name: tensor.shape for name, tensor in update.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in checkpoint.tensors.items()}:
             raise RuntimeError("names and shapes of its tensors are others")
-        update = GramUpdate(checkpoint.architecture)
-        update.load_state_dict(dict(checkpoint.tensors))
+        update.load_state_dict({name: tensor.float() for name, tensor in checkpoint.tensors.items()}, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its architecture: {' '.join(str(error).split())[:200]}") from None
     update.requires_grad_(False)

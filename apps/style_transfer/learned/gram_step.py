@@ -116,8 +116,10 @@ class Affine(NamedTuple):
         """Return the mapped features (B, c, H, W); with R ``regions``, sum_r m_r (matrix_r F + shift_r)."""
         rows = features.flatten(2)
         if regions is None:
-            mapped: Tensor = torch.baddbmm(self.shift, self.matrix, rows)
-            return mapped.view_as(features)
+            # Channels last, as the convolutions leave the features and want them again: else every sum with them is of
+            # two layouts, five times as slow.
+            mapped: Tensor = torch.baddbmm(self.shift.mT, rows.mT, self.matrix.mT)
+            return mapped.view(features.shape[0], *features.shape[2:], -1).permute(0, 3, 1, 2)
         weights = regions.flatten(1)[:, None, None]
         mapped = torch.zeros_like(rows)
         for m, matrix, shift in zip(weights, self.matrix, self.shift, strict=True):

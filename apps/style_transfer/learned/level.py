@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -24,7 +25,7 @@ class Level(nn.Module):
 
         def conv(i: int, o: int, *, bias: bool) -> nn.Conv2d:
             layer = nn.Conv2d(i, o, 3, padding=1, padding_mode=padding, bias=bias)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            initialise(layer.weight, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             return layer
@@ -58,6 +59,13 @@ class Level(nn.Module):
         if self.pool:
             # The transpose of averaging 2 x 2 pixels repeats a pixel and divides by four.
             cast(nn.Conv2d, self.backward_maps[0]).weight.mul_(0.25)
+
+
+def initialise(tensor: Tensor, fill: Callable[[Tensor], object]) -> Tensor:
+    """Return a tensor, filled in place; but on the meta device, where for nothing PyTorch would import its compiler."""
+    if not tensor.is_meta:
+        fill(tensor)
+    return tensor
 
 
 def gate(y: Tensor, ramp: float) -> Tensor:

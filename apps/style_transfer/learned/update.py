@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softsign
 
 from apps.style_transfer.learned.gram_step import Affine, EncodedStyle, Moments, Sums, sums, whitening_map
-from apps.style_transfer.learned.level import Level, Padding, gate
+from apps.style_transfer.learned.level import Level, Padding, gate, initialise
 from apps.style_transfer.learned.precision import at_least_single
 from apps.style_transfer.learned.regions import Regional, pyramid
 from unroll import LearnedUpdate
@@ -151,7 +151,7 @@ class GramGradient(nn.Module):
             Level(i, c, convolutions=k, pool=l > 0, gated=self.gated, ramp=self.ramp, padding=architecture.padding)
             for l, (i, c, k) in enumerate(zip(ins, architecture.channels, architecture.convolutions, strict=True))
         )
-        self.style_maps = nn.ParameterList(torch.eye(c) for c in architecture.channels)
+        self.style_maps = nn.ParameterList(initialise(torch.empty(c, c), nn.init.eye_) for c in architecture.channels)
         if architecture.colours:
             self.colour_gain = nn.Parameter(torch.tensor(self.colour_gain_at_start))
 

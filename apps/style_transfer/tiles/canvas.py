@@ -39,6 +39,17 @@ class Rectangle(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
+class Parts(Protocol):
+    """A picture of which any rectangle can be read."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W)."""
+
+    def read(self, where: Rectangle) -> Tensor:
+        """Return pixels as an image (1, 3, h, w)."""
+
+
 class InMemory:
     """A tensor (1, 3, H, W) or (3, H, W) as a picture to be read by parts."""
 

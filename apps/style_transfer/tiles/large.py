@@ -20,9 +20,18 @@ from apps.style_transfer.masks import Masks
 from apps.style_transfer.solvers import Learned
 from apps.style_transfer.style import Style, Weights
 from apps.style_transfer.tiles.canvas import InMemory, Rows
+from apps.style_transfer.tiles.enlarged import Enlarged
 from apps.style_transfer.tiles.solver import Progress, encode_in_tiles, solve_in_tiles
 from apps.style_transfer.tiles.tiling import working_set
-from apps.style_transfer.transfer import MEASURED_PIXELS, Options, Result, encode_styles, style_as_seen
+from apps.style_transfer.transfer import (
+    MEASURED_PIXELS,
+    Options,
+    Result,
+    check_style,
+    encode_styles,
+    style_as_seen,
+    style_size,
+)
 
 MEMORY = 1_000_000_000
 """Bytes that the solver may take, beside the program (0.6 GB) and the picture."""
@@ -130,12 +139,21 @@ def _encode(
     encoded = []
     for name, style in styles:
         if isinstance(style, Tensor):
-            moments = encode_in_tiles(solver.update, style_as_seen(style, photograph, options), memory=memory)
+            moments = encode_in_tiles(solver.update, _seen(style, photograph, options), memory=memory)
             style = Style(name, moments, weights.fingerprint)
         encoded.append(style)
     saved = any(isinstance(style, Style) for _, style in styles)
     plain = options if saved else replace(options, style_scale=1.0, preserve_color=None)
     return cast(EncodedStyle | Regional, encode_styles(solver, photograph, encoded, plain, weights, masks))
+
+
+def _seen(style: Tensor, photograph: Tensor, options: Options) -> Tensor | Enlarged:
+    """Return what :func:`style_as_seen` does; where it only has to be enlarged, without the memory of that."""
+    longest = style_size(style, photograph.shape[-2:], options.style_scale)
+    if longest <= max(style.shape[-2:]) or options.preserve_color == "histogram":
+        return style_as_seen(style, photograph, options)
+    check_style(style, longest)
+    return Enlarged(style, longest)
 
 
 def _blocks(height: int, width: int) -> Iterator[tuple[int, int]]:

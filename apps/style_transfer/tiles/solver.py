@@ -22,7 +22,7 @@ from apps.style_transfer.learned.regions import Regional, pyramid
 from apps.style_transfer.learned.update import GramGradient, GramUpdate, Plan
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
 from apps.style_transfer.tiles.ball import TiledBall
-from apps.style_transfer.tiles.canvas import Canvas, InMemory, Rectangle, Rows
+from apps.style_transfer.tiles.canvas import Canvas, InMemory, Parts, Rectangle, Rows
 from apps.style_transfer.tiles.carry import CarriedProjector
 from apps.style_transfer.tiles.coarse import TiledTikhonov
 from apps.style_transfer.tiles.job import Job
@@ -108,15 +108,15 @@ def solve_in_tiles(
 
 @torch.no_grad()
 def encode_in_tiles(
-    update: GramUpdate, style: Tensor, *, regions: Tensor | None = None, memory: int = MEMORY
+    update: GramUpdate, style: Tensor | Parts, *, regions: Tensor | None = None, memory: int = MEMORY
 ) -> EncodedStyle:
     """Return ``update.encode(style, regions)`` of a large style image (1, 3, H, W), tile by tile.
 
     A style is encoded at the size of the photograph, so for a large one this is where the memory would go first.
     """
-    source = InMemory(style)
-    if regions is not None and regions.shape[-2:] != style.shape[-2:]:
-        raise ValueError(f"regions {tuple(regions.shape)} do not lie on the style image {tuple(style.shape)}")
+    source = InMemory(style) if isinstance(style, Tensor) else style
+    if regions is not None and regions.shape[-2:] != source.shape[-2:]:
+        raise ValueError(f"regions {tuple(regions.shape)} do not lie on the style image {source.shape}")
     tiles = Tiling(update.architecture, *source.shape[1:], memory).for_sums
     like = next(update.parameters())
 
@@ -216,7 +216,7 @@ class _Step:
 
 def _add_up(
     gradient: GramGradient,
-    x: Canvas | InMemory,
+    x: Parts,
     tiles: Sequence[Tile],
     weights: Callable[[Rectangle], Tensor | None],
     *,
