@@ -53,6 +53,8 @@ ABLATION = {
     "coarse tikhonov 1000": Options(projector=ProjectorOptions("tikhonov-coarse", gamma=1000)),
     "tikhonov 1": Options(projector=ProjectorOptions("tikhonov", gamma=1)),
     "tikhonov 1, eps 1e-4": Options(projector=ProjectorOptions("tikhonov", gamma=1, eps=1e-4)),
+    "guided 2, eps 1e-4": Options(projector=ProjectorOptions("guided", radius=2, eps=1e-4)),
+    "guided 8, eps 1e-4": Options(projector=ProjectorOptions("guided", radius=8, eps=1e-4)),
     "energy 4e-4, eps 1e-7": Options(projector=replace(PHOTO, eps=1e-7)),
     "energy 1e-4": Options(projector=replace(PHOTO, energy=1e-4)),
     "energy 8e-4": Options(projector=replace(PHOTO, energy=8e-4)),

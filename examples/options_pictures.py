@@ -30,11 +30,18 @@ ROWS = {
     "masks": (WALL, STREET, ["=sky.png", "=street-sky.png", "", MASKS]),
     "photo_strength": (WALL, COTTAGES, [f"--photo-strength {s}" for s in (0, 0.3, 0.6, 1)]),
     "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("1e-4", "4e-4", "4e-3")]),
-    "projector_1": (WALL, COTTAGES, [f"--projector {p}" for p in ("none", "box", "matting", "matting-chebyshev")]),
+    "projector_1": (
+        WALL,
+        COTTAGES,
+        [f"--projector {p}" for p in ("none", "box", "guided --radius 2 --eps 1e-4", "matting")],
+    ),
     "projector_2": (
         WALL,
         COTTAGES,
-        [f"--projector {p}" for p in ("matting-coarse", "matting-energy", "tikhonov", "tikhonov-coarse")],
+        [
+            f"--projector {p}"
+            for p in ("matting-chebyshev", "matting-coarse", "matting-energy", "tikhonov", "tikhonov-coarse")
+        ],
     ),
     "k_gamma_domain": (
         WALL,

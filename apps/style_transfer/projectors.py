@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graphs import Around, Bandlimited, CoarseTikhonov, DirichletBall, Laplacian, Tikhonov, matting
+from graphs import Around, Bandlimited, CoarseTikhonov, DirichletBall, GuidedFilter, Laplacian, Tikhonov, matting
 from unroll import Box, Operator
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ PROJECTORS = (
     "matting-energy",
     "tikhonov",
     "tikhonov-coarse",
+    "guided",
     "box",
 )
 DOMAINS = ("difference", "image")
@@ -42,14 +43,16 @@ class ProjectorOptions:
             photograph's matting Laplacian L; ``matting-chebyshev`` its polynomial form of an ``order``,
             ``matting-coarse`` the one for large images, by local models; ``matting-energy`` is the projection onto
             {X : Tr(X^T L X) / n <= energy}; ``tikhonov`` is (I + gamma L)^-1, and ``tikhonov-coarse`` the same among
-            local models; ``box`` is [0, 1].
+            local models; ``guided`` is the guided filter; ``box`` is [0, 1].
         k: the number of eigenvectors, or, below 1, their share of the number of pixels.
         energy: what ``matting-energy`` leaves of the matting energy, of a pixel, > 0.
         gamma: weight of the Tikhonov regulariser.
         order: order of the polynomial; None takes what keeps the mean of the change, see
             :class:`graphs.ChebyshevLowPass`. A lower one is faster and weakens the whole change.
-        eps: of the matting Laplacian, see :func:`graphs.matting`: the variance of colours in a window below which the
-            photograph counts as flat. With the usual 1e-7 the steps of 8 bits in a sky count as edges.
+        radius: of the windows of the guided filter, at least 1.
+        eps: of the matting Laplacian, see :func:`graphs.matting`, and of the guided filter: the variance of colours in
+            a window below which the photograph counts as flat. With the usual 1e-7 the steps of 8 bits in a sky count
+            as edges.
         domain: what is projected, the "difference" X - X_c from the photograph (the projection onto X_c + span(U_k))
             or the "image" X.
         strength: s in [0, 1], about the share of what P takes out that goes: 0 is no operator at all, 1 is P; between
@@ -61,6 +64,7 @@ class ProjectorOptions:
     energy: float = 4e-4
     gamma: float = 1e3
     order: int | None = None
+    radius: int = 8
     eps: float = 1e-7
     domain: str = "difference"
     strength: float = 1.0
@@ -80,6 +84,8 @@ class ProjectorOptions:
                 raise ValueError(f"{name} must be a number above 0, got {getattr(self, name):g}")
         if self.order is not None and self.order < 1:
             raise ValueError(f"the order must be at least 1, got {self.order}")
+        if self.radius < 1:
+            raise ValueError(f"the radius of the guided filter must be at least 1, got {self.radius}")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"the strength of a projector (--photo-strength) is from 0 to 1, got {self.strength:g}")
 
@@ -156,8 +162,11 @@ def share_of(strength: float, steps: int) -> float:
 def _whole(options: ProjectorOptions, content: Tensor) -> Operator:
     if options.name == "box":
         return Box(0.0, 1.0)
-    laplacian = matting(content, eps=options.eps).to(content.device)
-    operator = _build(options, laplacian, content)
+    operator: Operator
+    if options.name == "guided":
+        operator = GuidedFilter(content, min(options.radius, min(content.shape[-2:]) - 1), options.eps)
+    else:
+        operator = _build(options, matting(content, eps=options.eps).to(content.device), content)
     return Around(operator, content) if options.domain == "difference" else operator
 
 

@@ -158,6 +158,9 @@ def test_each_option_changes_the_result(
         (ProjectorOptions("tikhonov"), {"name": "tikhonov-coarse"}),
         (ProjectorOptions("tikhonov-coarse"), {"gamma": 1.0}),
         (ProjectorOptions("matting-coarse", k=12), {"k": 40}),
+        (ProjectorOptions("guided"), {"radius": 2}),
+        (ProjectorOptions("guided"), {"eps": 1e-2}),
+        (ProjectorOptions("guided"), {"domain": "image"}),
     ],
     ids=str,
 )

@@ -91,9 +91,14 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--k", type=float, help=f"eigenvectors of the matting projectors, or their share (default: {constraint.k})")
     add("--energy", type=float, help=f"what matting-energy leaves a pixel (default: {constraint.energy:g})")
-    add("--eps", type=float, help=f"of the matting Laplacian: where it is flat (default: {constraint.eps:g})")
+    add(
+        "--eps",
+        type=float,
+        help=f"of the matting Laplacian and the guided filter: where it is flat (default: {constraint.eps:g})",
+    )
     add("--gamma", type=float, help=f"strength of the tikhonov projectors (default: {constraint.gamma:g})")
     add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
+    add("--radius", type=int, help=f"windows of the guided filter (default: {constraint.radius})")
     add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
     add("--steps", type=int, help="iterations (default: 4 learned, 50 exact)")
     add("--refine", type=int, default=default.refine, help="exact steps from there on (default: %(default)s)")
