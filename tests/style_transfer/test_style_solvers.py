@@ -160,7 +160,7 @@ def test_each_option_changes_the_result(
         (ProjectorOptions("matting-coarse", k=12), {"k": 40}),
         (ProjectorOptions("guided"), {"radius": 2}),
         (ProjectorOptions("guided"), {"eps": 1e-2}),
-        (ProjectorOptions("guided"), {"domain": "image"}),
+        (ProjectorOptions("guided", eps=1e-2), {"domain": "image"}),
     ],
     ids=str,
 )
