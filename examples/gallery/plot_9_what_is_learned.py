@@ -48,7 +48,7 @@ for row, (t, weights) in zip(parts, filters.items(), strict=True):
 # %%
 # The response of one level: what d = sum_l h_l^b(D_l) loses where D_l is left out. The backward maps of g_2 are linear
 # in the D_l, so that these add up to d. Those of g_0 have ReLUs of their own, and with the shipped weights
-# nothing passes the ones above level 2: its levels 3 and 4 have died in training.
+# next to nothing passes the ones above level 2: its levels 3 and 4 have died in training.
 def responses(gradient, x, style):
     maps = gradient.features(x)
     taps, everywhere = [outputs[-1] for outputs in maps], [None] * len(maps)
