@@ -17,6 +17,8 @@ WAVE, COTTAGES, STREET = (
     f"-s {name}" for name in ("hokusai-great-wave", "van-gogh-cottages", "van-gogh-village-street")
 )
 BLEND = "-s hokusai-great-wave mondrian-line-and-colour"
+PROJECTORS = ["none", "box", "guided --radius 2 --eps 1e-4", "matting", "matting-chebyshev", "matting-coarse"]
+PROJECTORS += ["matting-energy", "tikhonov", "tikhonov-coarse"]
 MASKS = "--content-mask sky.png --style-mask street-sky.png"
 
 # Of each picture: the photograph, the options of all its parts, and those of each part. "=NAME" shows a file instead.
@@ -30,19 +32,8 @@ ROWS = {
     "masks": (WALL, STREET, ["=sky.png", "=street-sky.png", "", MASKS]),
     "photo_strength": (WALL, COTTAGES, [f"--photo-strength {s}" for s in (0, 0.3, 0.6, 1)]),
     "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("1e-4", "4e-4", "4e-3")]),
-    "projector_1": (
-        WALL,
-        COTTAGES,
-        [f"--projector {p}" for p in ("none", "box", "guided --radius 2 --eps 1e-4", "matting")],
-    ),
-    "projector_2": (
-        WALL,
-        COTTAGES,
-        [
-            f"--projector {p}"
-            for p in ("matting-chebyshev", "matting-coarse", "matting-energy", "tikhonov", "tikhonov-coarse")
-        ],
-    ),
+    "projector_1": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[:4]]),
+    "projector_2": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[4:]]),
     "k_gamma_domain": (
         WALL,
         f"{COTTAGES} --projector",

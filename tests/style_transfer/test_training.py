@@ -287,7 +287,7 @@ def test_training_without_held_back_pictures_runs(options: Training, tmp_path: P
 
 
 def test_training_lowers_the_loss(options: Training) -> None:
-    options = replace(options, steps=60, rate=3e-3, size=32, large_size=32, pool=20, single_steps=20, ema=0.0)
+    options = replace(options, steps=100, rate=1e-3, size=32, large_size=32, pool=20, single_steps=20, ema=0.0)
     train(options)
     (validated,) = [line["validation"] for line in log_of(options) if "validation" in line]
     assert validated[0] < 1
