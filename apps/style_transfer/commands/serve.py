@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     if not local:
         log.warning("everybody who reaches %s can use this server: it asks for no password", address)
     hosts = frozenset((*LOOPBACK, *options.allow_host)) if local or options.allow_host else None
-    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY // 2)), limits)
+    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY // 3)), limits)
     settings = uvicorn.Config(
         create_app(jobs, hosts=hosts),
         log_level="warning",
