@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from apps.style_transfer.colour import COLOUR_TRANSFERS, ColourUpdate, monge_kantorovich, with_chroma
-from apps.style_transfer.files.images import SMALLEST_SIDE, resize, to_pil
+from apps.style_transfer.files.images import SMALLEST_SIDE, resize, resized, to_pil
 from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.learned.regions import regional
 from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_style
@@ -221,7 +221,7 @@ def style_at(style: Tensor, longest: int) -> Tensor:
 def check_style(style: Tensor, longest: int) -> None:
     """Raise ValueError where an image is no style, or too narrow for one when its longest side is so long."""
     check_image(style, "style")
-    height, width = (max(1, round(n * longest / max(style.shape[-2:]))) for n in style.shape[-2:])
+    height, width = resized(style, longest)
     if min(height, width) < VGG19.smallest_side:
         raise ValueError(
             f"the style is too narrow: at the size of {longest} it has {width} x {height} pixels, "

@@ -11,6 +11,9 @@ from apps.style_transfer.serve.limits import Limits
 
 log = logging.getLogger("apps.style_transfer")
 
+MEMORY = 500_000_000
+"""Bytes that a step may take: a third of the command line's, for strangers choose the pictures."""
+
 HELP = "a page in the browser, and an HTTP API"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -56,7 +59,6 @@ def run(options: argparse.Namespace) -> None:
     from apps.style_transfer.serve.patience import patient
     from apps.style_transfer.serve.work import Restyler
     from apps.style_transfer.stylizer import Stylizer
-    from apps.style_transfer.tiles.large import MEMORY
 
     listening = _listen(options.host, options.port)
     address, port = listening.getsockname()[:2]
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if not local:
         log.warning("everybody who reaches %s can use this server: it asks for no password", address)
     hosts = frozenset((*LOOPBACK, *options.allow_host)) if local or options.allow_host else None
-    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY // 3)), limits)
+    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY)), limits)
     settings = uvicorn.Config(
         create_app(jobs, hosts=hosts),
         log_level="warning",

@@ -29,6 +29,7 @@ __all__ = [
     "read_image",
     "resize",
     "resize_alpha",
+    "resized",
     "to_pil",
     "write_image",
 ]
@@ -95,12 +96,16 @@ def write_image(path: Path, picture: Picture) -> None:
 
 def resize(image: Tensor, longest: int) -> Tensor:
     """Return an image (B, 3, H, W) in [0, 1] with its longest side scaled to ``longest``, proportions kept."""
-    h, w = image.shape[-2:]
-    if max(h, w) == longest:
+    if max(image.shape[-2:]) == longest:
         return image
+    return interpolate(image, resized(image, longest), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def resized(image: Tensor, longest: int) -> tuple[int, int]:
+    """Return height and width of an image (B, 3, H, W) whose longest side is scaled to ``longest``."""
+    h, w = image.shape[-2:]
     scale = longest / max(h, w)
-    size = (max(1, round(h * scale)), max(1, round(w * scale)))
-    return interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
+    return max(1, round(h * scale)), max(1, round(w * scale))
 
 
 def resize_alpha(alpha: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from apps.style_transfer.files.images import resized
 from apps.style_transfer.tiles.canvas import Rectangle
 
 
@@ -19,9 +20,7 @@ class Enlarged:
 
     def __init__(self, image: Tensor, longest: int) -> None:
         self._channels = [Image.fromarray(channel.float().cpu().numpy()) for channel in image[0]]
-        height, width = image.shape[-2:]
-        scale = longest / max(height, width)
-        self.shape = (3, max(1, round(height * scale)), max(1, round(width * scale)))
+        self.shape = (3, *resized(image, longest))
 
     def read(self, where: Rectangle) -> Tensor:
         """Return pixels as an image (1, 3, h, w)."""
