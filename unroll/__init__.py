@@ -27,7 +27,7 @@ from unroll._status import Status, Tolerance
 from unroll._training._loss import Solve, Supervised, Unsupervised
 from unroll._training._progress import Progress
 from unroll._training._schedule import StageWise, Trapezoid
-from unroll._update import GradientStep, LearnedUpdate, PerStep, ProximalStep, Scaled
+from unroll._update import GradientStep, LearnedUpdate, PerStep, Prolonged, ProximalStep, Scaled
 
 __all__ = [
     "ADMM",
@@ -59,6 +59,7 @@ __all__ = [
     "Probe",
     "Progress",
     "Projector",
+    "Prolonged",
     "ProximalOperator",
     "ProximalStep",
     "Scaled",

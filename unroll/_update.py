@@ -1,4 +1,4 @@
-"""Updates g_t: learned, exact, proximal, untied over the iterations, scaled."""
+"""Updates g_t: learned, exact, proximal, untied over the iterations, scaled, prolonged."""
 
 from __future__ import annotations
 
@@ -72,26 +72,70 @@ class PerStep(LearnedUpdate):
 
 
 class Scaled(LearnedUpdate):
-    """alpha g_t: shortens (0 <= alpha < 1) or lengthens every step of an update; alpha = 0 stays at x0 exactly."""
+    """alpha g_t: shortens (0 <= alpha < 1) or lengthens every step of an update; alpha = 0 stays at x0 exactly.
 
-    def __init__(self, update: LearnedUpdate, alpha: float) -> None:
+    ``alpha`` is a number, or a schedule t -> alpha_t, which makes the update untied.
+    """
+
+    def __init__(self, update: LearnedUpdate, alpha: float | Callable[[int], float]) -> None:
         super().__init__()
         self.update = update
         self.alpha = alpha
         self.max_steps = update.max_steps
 
     def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
-        """Return alpha * update(x, data, t)."""
-        return self.alpha * cast(Tensor, self.update(x, data, t))
+        """Return alpha_t * update(x, data, t)."""
+        return self._scale(t) * cast(Tensor, self.update(x, data, t))
 
     @property
     def tied(self) -> bool:
-        """Whether the update that is scaled is tied."""
-        return self.update.tied
+        """Whether the update that is scaled is tied, and its scale the same at every t."""
+        return self.update.tied and not callable(self.alpha)
 
     def tau(self, t: int) -> float | Tensor:
-        """Return alpha tau: that of a gradient step of alpha times the length."""
-        return self.alpha * self.update.tau(t)
+        """Return alpha_t tau: that of a gradient step of alpha_t times the length."""
+        return self._scale(t) * self.update.tau(t)
+
+    def _scale(self, t: int) -> float:
+        return self.alpha(t) if callable(self.alpha) else self.alpha
+
+
+class Prolonged(LearnedUpdate):
+    """An untied update that goes on past its N = ``max_steps``: its ``last`` ones again, in turn, without end.
+
+    g'_t = g_{index(t)}, where index(t) = t for t < N and N - last + (t - N) mod last from there on. No parameter is
+    added and none is copied. What it is good for: an operator put in at run time undoes a part of each step, and
+    further steps make that good.
+
+    Raises ValueError unless the update has a number of steps, and ``last`` is from 1 to that.
+    """
+
+    def __init__(self, update: LearnedUpdate, last: int = 1) -> None:
+        super().__init__()
+        if update.max_steps is None:
+            raise ValueError(f"{type(update).__name__} is tied and goes on as it is: pass it to the solver bare")
+        if not 1 <= last <= update.max_steps:
+            raise ValueError(f"from 1 to {update.max_steps} of the last updates can go on, got {last}")
+        self.update = update
+        self.last = last
+        self.trained = update.max_steps
+
+    def index(self, t: int) -> int:
+        """Return which of the N updates serves at t."""
+        return t if t < self.trained else self.trained - self.last + (t - self.trained) % self.last
+
+    @property
+    def tied(self) -> bool:
+        """Never: it has no end, but is not the same at every t."""
+        return False
+
+    def forward(self, x: Tensor, data: Any, t: int) -> Tensor:
+        """Return update(x, data, index(t))."""
+        return cast(Tensor, self.update(x, data, self.index(t)))
+
+    def tau(self, t: int) -> float | Tensor:
+        """Return that of the update which serves at t."""
+        return self.update.tau(self.index(t))
 
 
 class ProximalStep(LearnedUpdate):

@@ -57,6 +57,8 @@ class ProjectorOptions:
             or the "image" X.
         strength: s in [0, 1], about the share of what P takes out that goes: 0 is no operator at all, 1 is P; between
             them see :meth:`at_full_strength`.
+        again: learned steps that a call takes beyond its N, ``strength`` times as many, unless it is told how many:
+            they make good what P undoes of the others. See :meth:`steps`.
     """
 
     name: str = "none"
@@ -68,6 +70,7 @@ class ProjectorOptions:
     eps: float = 1e-7
     domain: str = "difference"
     strength: float = 1.0
+    again: int = 0
 
     def __post_init__(self) -> None:
         """Refuse names and values that mean nothing."""
@@ -86,6 +89,8 @@ class ProjectorOptions:
             raise ValueError(f"the order must be at least 1, got {self.order}")
         if self.radius < 1:
             raise ValueError(f"the radius of the guided filter must be at least 1, got {self.radius}")
+        if self.again < 0:
+            raise ValueError(f"the number of steps taken again must be at least 0, got {self.again}")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"the strength of a projector (--photo-strength) is from 0 to 1, got {self.strength:g}")
 
@@ -93,6 +98,13 @@ class ProjectorOptions:
     def idle(self) -> bool:
         """Whether nothing stands in the loop."""
         return self.name == "none" or self.strength == 0
+
+    def steps(self, trained: int) -> float:
+        """Return how many learned steps of ``trained`` ones a call takes: so many and s ``again``, or, idle, so many.
+
+        A half step is one of half the length, so this is as continuous in s as the constraint.
+        """
+        return trained if self.idle else trained + self.strength * self.again
 
     def at_full_strength(self, steps: int) -> tuple[ProjectorOptions, float]:
         """Return the options of P, and the share m of P_m (:class:`Mixed`) that stands for the strength in N steps.
@@ -107,7 +119,7 @@ class ProjectorOptions:
         return replace(self, strength=1.0), share_of(self.strength, steps)
 
 
-PHOTO = ProjectorOptions("matting-energy", energy=4e-4, eps=1e-4)
+PHOTO = ProjectorOptions("matting-energy", energy=1.5e-3, eps=3e-4, again=2)
 """The preset of ``--photo``; docs/photorealism.md says what it was chosen from."""
 
 

@@ -6,6 +6,7 @@ and returns an :class:`unroll.Solution`: the picture, not clipped, and what ``pr
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -22,8 +23,9 @@ from apps.style_transfer.losses import (
     encode_style,
     reference_objective,
 )
+from apps.style_transfer.projectors import ProjectorOptions
 from graphs import Laplacian, matting
-from unroll import GradientStep, Loss, Operator, Probe, Scaled, Solution, Unrolled
+from unroll import GradientStep, Loss, Operator, Probe, Prolonged, Scaled, Solution, Unrolled
 
 STEP_SIZE = 3e-10
 """mu / n of a gradient step: the largest we saw descend steadily with the reference objective; 9e-10 oscillates."""
@@ -37,11 +39,15 @@ Luan et al.'s published outputs lie at 1.2e-3.
 """
 
 
+AGAIN = 2
+"""How many of the last learned steps are taken in turn where more are asked for than were trained."""
+
+
 class Call(NamedTuple):
     """What a call of a solver asks for: P, N, what looks inside, and x_0."""
 
     projector: Operator | None
-    steps: int
+    steps: float
     probe: Probe | None
     start: Tensor
 
@@ -55,19 +61,24 @@ class StyleSolver(ABC):
     def encode(self, style: Tensor) -> Any:
         """Return what the solver needs of a style image (1, 3, H', W') in [0, 1]: for any number of photographs."""
 
+    def steps_with(self, constraint: ProjectorOptions) -> float:
+        """Return the N of a call that does not say, with this in the loop."""
+        return self.default_steps
+
     def __call__(
         self,
         content: Tensor,
         style: Any,
         *,
         projector: Operator | None = None,
-        steps: int | None = None,
+        steps: float | None = None,
         probe: Probe | None = None,
         start: Tensor | None = None,
     ) -> Solution:
         """Restyle ``content`` (1, 3, H, W), RGB in [0, 1], after a style that :meth:`encode` has read.
 
-        ``start`` is x_0, of the content's shape; None is the content itself.
+        ``start`` is x_0, of the content's shape; None is the content itself. ``steps`` is N; of the learned solver it
+        may be a fraction. Raises ValueError.
         """
         count, x = self.default_steps if steps is None else steps, content if start is None else start
         return self.solve(content, style, Call(projector, count, probe, x))
@@ -75,6 +86,15 @@ class StyleSolver(ABC):
     @abstractmethod
     def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the steps of a call."""
+
+
+def whole(steps: float) -> int:
+    """Return a number of steps that is whole. Raises ValueError."""
+    if not float(steps).is_integer():
+        raise ValueError(
+            f"the number of steps must be whole, got {steps:g}: the learned solver alone takes parts of one"
+        )
+    return int(steps)
 
 
 class Encoded(StyleSolver):
@@ -93,17 +113,51 @@ class Encoded(StyleSolver):
     @torch.no_grad()
     def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the N steps."""
-        return self.unrolled(call.start, style, projector=call.projector, steps=call.steps, probe=call.probe)  # type: ignore[no-any-return]
+        return self._run(self.unrolled, style, call)
+
+    def _run(self, unrolled: Unrolled, style: Any, call: Call) -> Solution:
+        steps = whole(call.steps)
+        return unrolled(call.start, style, projector=call.projector, steps=steps, probe=call.probe)  # type: ignore[no-any-return]
 
 
 class Learned(Encoded):
-    """X <- P[X - alpha g_t(X)] from X_c with the learned g_t: the flexible solver of Puy and Perez."""
+    """X <- P[X - alpha g_t(X)] from X_c with the learned g_t: the flexible solver of Puy and Perez.
+
+    Beyond the N steps that were trained the last :data:`AGAIN` are taken again, in turn, and of a fraction of a step
+    the last is so much shorter, see :func:`lengths`. Both are departures from the paper, which stops after N: with a
+    projector in the loop further steps make good what it undoes, and without one they go on stylising.
+    """
 
     def __init__(self, solver: Unrolled, *, alpha: float = 1.0) -> None:
         if not isinstance(solver.update, GramUpdate):
             raise TypeError(f"the learned solver needs a GramUpdate, got {type(solver.update).__name__}")
         self.update = solver.update
+        self.alpha = alpha
         super().__init__(solver, self.update.encode, alpha=alpha)
+
+    def steps_with(self, constraint: ProjectorOptions) -> float:
+        """Return the trained N, and what the constraint asks for beyond."""
+        return constraint.steps(self.default_steps)
+
+    @torch.no_grad()
+    def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
+        """Run the steps."""
+        count, last = lengths(call.steps)
+        if count <= self.default_steps and last == 1:
+            return self._run(self.unrolled, style, call._replace(steps=count))
+        update = Scaled(prolonged(self.update), lambda t: self.alpha * (last if t == count - 1 else 1.0))
+        return self._run(Unrolled(update, steps=count), style, call._replace(steps=count))
+
+
+def prolonged(update: GramUpdate) -> Prolonged:
+    """Return the learned update that goes on past its N: with the last two in turn, or the one that it has."""
+    return Prolonged(update, min(AGAIN, update.architecture.steps))
+
+
+def lengths(steps: float) -> tuple[int, float]:
+    """Return in how many steps a number of them is taken, and how long the last of these is, in (0, 1]."""
+    count = math.ceil(steps)
+    return count, 1.0 - (count - steps)
 
 
 class Refined(StyleSolver):
@@ -117,13 +171,17 @@ class Refined(StyleSolver):
         self.first, self.exact, self.more = first, exact, steps
         self.default_steps = first.default_steps
 
+    def steps_with(self, constraint: ProjectorOptions) -> float:
+        """Return that of the first one."""
+        return self.first.steps_with(constraint)
+
     def encode(self, style: Tensor) -> Any:
         """Return what either solver makes of the style."""
         return self.first.encode(style), self.exact.encode(style)
 
     def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the one, then K steps of the other."""
-        probe, count = call.probe, call.steps
+        probe, count = call.probe, math.ceil(call.steps)
         onward = None if probe is None else lambda x, t: probe(x, count + t)
         before = self.first.solve(content, style[0], call)
         after = self.exact.solve(content, style[1], Call(call.projector, self.more, onward, before.x))
@@ -173,8 +231,8 @@ class Descent(_Exact):
         """Run the gradient steps."""
         targets = self._targets(content, style)
         update = GradientStep(self.objective, self.step_size * content.shape[-2] * content.shape[-1])
-        solver = Unrolled(update, steps=self.default_steps)
-        return solver(call.start, targets, projector=call.projector, steps=call.steps, probe=call.probe)  # type: ignore[no-any-return]
+        solver, steps = Unrolled(update, steps=self.default_steps), whole(call.steps)
+        return solver(call.start, targets, projector=call.projector, steps=steps, probe=call.probe)  # type: ignore[no-any-return]
 
 
 class LBFGS(_Exact):
@@ -216,7 +274,7 @@ class LBFGS(_Exact):
         optimiser = torch.optim.LBFGS([x], lr=self.alpha, max_iter=1, history_size=20)
         projector, probe = call.projector, call.probe
         trace: list[Any] = [] if probe is None else [probe(x.detach().clone(), 0)]
-        for t in range(call.steps):
+        for t in range(whole(call.steps)):
             loss = self._evaluate(x, targets)
             if t == 0 and self.first_step is not None:
                 # In the first step the optimiser divides its rate by ||grad||_1, where that is above 1.

@@ -100,7 +100,7 @@ class Stylizer:
         style_scale: float = 1.0,
         preserve_color: str | None = None,
         masks: Masks | MaskSource | tuple[MaskSource, MaskSource] | None = None,
-        steps: int | None = None,
+        steps: float | None = None,
         probe: Callable[[Tensor, int], None] | None = None,
         progress: Progress | None = None,
     ) -> Result:

@@ -23,7 +23,17 @@ from apps.style_transfer.losses import ContentLoss, StyleLoss, Targets, encode_s
 from apps.style_transfer.masks import Masks, fit_masks, regional_style
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
 from apps.style_transfer.sheet import contact_sheet
-from apps.style_transfer.solvers import LBFGS, PHOTO_WEIGHT, STEP_SIZE, Descent, Encoded, Learned, Refined, StyleSolver
+from apps.style_transfer.solvers import (
+    LBFGS,
+    PHOTO_WEIGHT,
+    STEP_SIZE,
+    Descent,
+    Encoded,
+    Learned,
+    Refined,
+    StyleSolver,
+    whole,
+)
 from apps.style_transfer.style import Style, Weights, identify, mix, shares
 from apps.style_transfer.vgg import VGG19
 from apps.style_transfer.weights import EMBEDDED_SOLVER
@@ -92,7 +102,9 @@ class Options:
             projector in the loop), "gatys" (L-BFGS), "luan" (L-BFGS with the photorealism loss); "reinhard" and
             "monge-kantorovich", closed forms that move colours alone.
         projector: what stands in the loop; for "projected", "none" means "matting".
-        steps: iterations; None is the solver's own number.
+        steps: iterations; None is the solver's own number, with the learned one that of
+            :meth:`~apps.style_transfer.projectors.ProjectorOptions.steps`. The learned solver goes on past those that
+            it was trained for, with the last two in turn, and takes a fraction of a step.
         refine: exact steps from the solver's result on: L-BFGS, or gradient descent where a projector is given.
         alpha: scales every step; 0 returns the photograph.
         content_weight, style_weight, photo_weight: of the exact solvers; None is the default. The learned one has
@@ -111,7 +123,7 @@ class Options:
 
     solver: str = "learned"
     projector: ProjectorOptions = field(default_factory=ProjectorOptions)
-    steps: int | None = None
+    steps: float | None = None
     refine: int = 0
     alpha: float = 1.0
     content_weight: float = 1.0
@@ -133,8 +145,10 @@ class Options:
             raise ValueError(f"unknown solver {self.solver!r}: choose one of {', '.join(SOLVERS)}")
         if self.vgg not in ("embedded", "torchvision"):
             raise ValueError(f"unknown VGG {self.vgg!r}: choose embedded or torchvision")
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"the number of steps must be at least 0, got {self.steps}")
+        if self.steps is not None and not 0 <= self.steps < math.inf:
+            raise ValueError(f"the number of steps must be at least 0, got {self.steps:g}")
+        if self.steps is not None and self.solver != "learned":
+            whole(self.steps)
         if self.refine < 0:
             raise ValueError(f"the number of refining steps must be at least 0, got {self.refine}")
         if self.refine and self.solver in EXACT:
@@ -260,12 +274,12 @@ def restyle(
     name = "none" if constraint.idle else constraint.name
     began = time.perf_counter()
     encoded = encode_styles(solver, content, styles, options, weights, masks)
+    steps = solver.steps_with(constraint) if options.steps is None else options.steps
     if projector is None:
-        steps = solver.default_steps if options.steps is None else options.steps
-        projector = build_projector(constraint, content, steps=steps + options.refine)
+        projector = build_projector(constraint, content, steps=math.ceil(steps) + options.refine)
     else:
         name = type(projector).__name__
-    solution = solver(content, encoded, projector=projector, steps=options.steps, probe=keep)
+    solution = solver(content, encoded, projector=projector, steps=steps, probe=keep)
     if content.is_cuda:
         torch.cuda.synchronize(content.device)
     if not bool(solution.x.isfinite().all()):

@@ -111,7 +111,7 @@ def test_bad_pictures(refused: Callable[..., str], tmp_path: Path, role: str, ki
         ("--size 8", "--size must be at least 16 pixels, got 8"),
         ("--size -5", "--size must be at least 16"),
         ("--size 17", "is 17 x 11 pixels: each side needs 16"),
-        ("--steps 9", "has parameters for 4 steps, 9 were asked for"),
+        ("--solver gatys --steps 2.5", "the number of steps must be whole, got 2.5"),
         ("--steps -1", "steps must be at least 0"),
         ("--steps -1 --solver gatys", "steps must be at least 0"),
         ("--projector matting --k 2000", "from 1 to n = 1536"),

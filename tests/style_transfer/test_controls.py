@@ -20,6 +20,7 @@ from apps.style_transfer.files.images import read_image, resize
 from apps.style_transfer.learned.regions import regional
 from apps.style_transfer.masks import read_masks, regional_style
 from apps.style_transfer.projectors import Mixed, build_projector, share_of
+from apps.style_transfer.solvers import Learned
 from apps.style_transfer.transfer import style_size
 from unroll import LearnedUpdate, Operator, Subspace, Unrolled
 
@@ -82,6 +83,46 @@ def test_no_strength_is_artistic_and_full_strength_is_the_preset(
     between = run(**preset, strength=0.5)
     assert not torch.equal(between, run())
     assert not torch.equal(between, run(**preset))
+
+
+def test_beyond_the_trained_steps_the_last_two_go_on(photo: Tensor, painting: Tensor, weights: Path) -> None:
+    update = load_solver(weights).update
+    encoded = update.encode(resize(painting, max(photo.shape[-2:])))  # type: ignore[operator]
+    x = photo
+    with torch.no_grad():
+        for t in (0, 1, 2, 3, 2, 3, 2):
+            x = x - update(x, encoded, t)
+    whole = stylize(photo, painting, Options(weights=weights, steps=7))
+    torch.testing.assert_close(whole.iterates[-1], x, rtol=0, atol=1e-3)
+    halves = stylize(photo, painting, Options(weights=weights, steps=0.5, alpha=0.5)).iterates
+    assert len(halves) == 2
+    with torch.no_grad():
+        torch.testing.assert_close(halves[1], photo - 0.25 * update(photo, encoded, 0), rtol=0, atol=1e-5)
+    assert torch.equal(
+        stylize(photo, painting, Options(weights=weights, steps=4.0)).image,
+        stylize(photo, painting, Options(weights=weights)).image,
+    )
+    for solver in ("gatys", "gd", "reinhard"):
+        with pytest.raises(ValueError, match="the number of steps must be whole"):
+            Options(solver, steps=2.5)
+
+
+@pytest.mark.parametrize(("strength", "steps", "last"), [(0.0, 4, 1.0), (0.25, 5, 0.5), (1.0, 6, 1.0)])
+def test_a_projector_may_ask_for_steps_again_in_proportion_to_its_strength(
+    strength: float, steps: int, last: float, photo: Tensor, painting: Tensor, weights: Path
+) -> None:
+    constraint = ProjectorOptions("tikhonov", gamma=1, again=2, strength=strength)
+    result = stylize(photo, painting, Options(projector=constraint, weights=weights))
+    assert len(result.iterates) == steps + 1
+    projector = build_projector(constraint, photo, steps=steps)
+    learned = Learned(load_solver(weights))
+    encoded = learned.encode(resize(painting, max(photo.shape[-2:])))
+    expected = learned(photo, encoded, projector=projector, steps=steps - 1 + last).x
+    torch.testing.assert_close(result.iterates[-1], expected, rtol=0, atol=1e-4)
+    told = stylize(photo, painting, Options(projector=constraint, weights=weights, steps=3))
+    assert len(told.iterates) == 4
+    exact = stylize(photo, painting, Options("monge-kantorovich", projector=constraint))
+    assert len(exact.iterates) == 2
 
 
 def test_refining_takes_the_strength_into_its_steps(photo: Tensor, painting: Tensor, weights: Path) -> None:

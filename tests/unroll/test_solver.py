@@ -85,6 +85,36 @@ def test_tied_updates_go_on_past_their_training_and_untied_ones_refuse() -> None
         unroll.Unrolled(unroll.Scaled(untied.update, 0.5), steps=3)
 
 
+def test_a_prolonged_update_takes_its_last_ones_in_turn_without_end() -> None:
+    steps = [Affine(3) for _ in range(4)]
+    update = unroll.Prolonged(unroll.PerStep(steps), last=2)
+    assert [update.index(t) for t in range(9)] == [0, 1, 2, 3, 2, 3, 2, 3, 2]
+    assert [unroll.Prolonged(unroll.PerStep(steps)).index(t) for t in range(6)] == [0, 1, 2, 3, 3, 3]
+    x0 = torch.ones(1, 3)
+    x = x0
+    for t in (0, 1, 2, 3, 2, 3, 2):
+        x = x - steps[t](x, None, t)
+    assert torch.equal(unroll.Unrolled(update, steps=7)(x0).x, x)
+    assert not update.tied
+    assert {id(p) for p in update.parameters()} == {id(p) for step in steps for p in step.parameters()}
+    taus = unroll.Prolonged(unroll.PerStep([unroll.GradientStep(LeastSquares(), tau) for tau in (0.1, 0.2)]))
+    assert [taus.tau(t) for t in range(4)] == [0.1, 0.2, 0.2, 0.2]
+    with pytest.raises(ValueError, match="from 1 to 4 of the last updates can go on, got 5"):
+        unroll.Prolonged(unroll.PerStep(steps), last=5)
+    with pytest.raises(ValueError, match="Affine is tied"):
+        unroll.Prolonged(Affine(3))
+
+
+def test_a_scale_may_be_a_schedule() -> None:
+    step, x0 = Affine(3), torch.ones(1, 3)
+    falling = unroll.Scaled(step, lambda t: 1 / (t + 1))
+    x = x0 - step(x0, None, 0)
+    assert torch.equal(unroll.Unrolled(falling, steps=2)(x0).x, x - 0.5 * step(x, None, 1))
+    assert falling.tau(3) == 0.25
+    assert not falling.tied
+    assert unroll.Scaled(step, 0.5).tied
+
+
 def test_the_number_of_the_step_reaches_update_and_projector() -> None:
     seen: list[tuple[str, Any, int | None]] = []
 

@@ -100,7 +100,7 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     add("--order", type=int, help="order of the matting-chebyshev projector (default: by the cutoff)")
     add("--radius", type=int, help=f"windows of the guided filter (default: {constraint.radius})")
     add("--domain", choices=DOMAINS, help=f"what is projected (default: {constraint.domain} from the photograph)")
-    add("--steps", type=int, help="iterations (default: 4 learned, 50 exact)")
+    add("--steps", type=float, help="iterations (default: 4 learned, 6 with --photo, 50 exact)")
     add("--refine", type=int, default=default.refine, help="exact steps from there on (default: %(default)s)")
     add_alpha(parser)
     add("--content-weight", type=float, default=default.content_weight, help="of the exact solvers; %(default)s")

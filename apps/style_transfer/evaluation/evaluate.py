@@ -258,7 +258,7 @@ class _Run:
         solver = self.solvers[method]
         style = solver.encode(pair.style)
 
-        def call(steps: int | None) -> Tensor:
+        def call(steps: float) -> Tensor:
             projector = build_projector(method[1], pair.content)
             x = solver(pair.content, style, projector=projector, steps=steps).x
             if x.is_cuda:
@@ -272,7 +272,7 @@ class _Run:
             self.warm.add(warmth)
         with peak_memory(self.device) as peak:
             began = time.perf_counter()
-            x = call(options.steps)
+            x = call(solver.steps_with(method[1]) if options.steps is None else options.steps)
             seconds = time.perf_counter() - began
         return x.clamp(0, 1), seconds, peak.gigabytes
 

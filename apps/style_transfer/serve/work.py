@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from apps.style_transfer.devices import out_of_memory
 from apps.style_transfer.files.images import read_image, resize, resize_alpha, to_pil, write_image
+from apps.style_transfer.projectors import PHOTO
 from apps.style_transfer.serve.jobs import Job
 from apps.style_transfer.serve.orders import NAMES, Order
 from apps.style_transfer.stylizer import Stylizer
@@ -38,7 +40,7 @@ class Restyler:
 
     def __init__(self, stylizer: Stylizer) -> None:
         self._stylizer = stylizer
-        self._steps = stylizer.weights.architecture.steps
+        self._trained = stylizer.weights.architecture.steps
 
     def __call__(self, job: Job) -> Made:
         """Do a job; raises ValueError, whose line is for the user, and what ``job.advance`` raises."""
@@ -56,13 +58,14 @@ class Restyler:
 
     def _restyle(self, job: Job, order: Order) -> Made:
         wanted = order.parameters
+        steps = math.ceil(replace(PHOTO, strength=wanted.photo).steps(self._trained))
 
         def show(x: Tensor, t: int) -> None:
             small = resize(x.clamp(0, 1), min(PREVIEW, max(x.shape[-2:])))
             to_pil(small).save(preview(job, t), "jpeg", quality=85)
-            job.advance(t, self._steps)
+            job.advance(t, steps)
 
-        job.advance(-1, self._steps)
+        job.advance(-1, steps)
         photograph = read_image(order.content)
         result = self._stylizer(
             photograph.rgb,
@@ -74,7 +77,7 @@ class Restyler:
             preserve_color=wanted.preserve_color,
             masks=order.masks,
             probe=show,
-            progress=lambda done, tiles: job.advance(job.step, self._steps),  # ends it where it is not wanted any more
+            progress=lambda done, tiles: job.advance(job.step, steps),  # ends it where it is not wanted any more
         )
         height, width = result.image.shape[-2:]
         alpha = None if photograph.alpha is None else resize_alpha(photograph.alpha, (height, width))

@@ -18,7 +18,8 @@ class TiledBall:
     P is (I + mu L)^-1, local but for mu: what lies r pixels away counts by exp(-r / sqrt(mu)) or less, so a tile with a
     halo of 64 has it to an 8-bit step's thousandth for the mu of some ten that pictures take. The energy is a sum over
     tiles, and mu the root of 1 / sqrt(energy(mu)) - 1 / sqrt(bound), nearly linear in mu: a Newton step from 0, then
-    secants, to a thousandth of the bound. Each is a pass, and each builds the Laplacian of a tile anew.
+    secants, to 1e-4 of the bound, for what a step leaves over grows tenfold in the next two. Each is a pass, and each
+    builds the Laplacian of a tile anew.
 
     Args:
         photograph: X_c.
@@ -57,7 +58,7 @@ class TiledBall:
         mu = (target - at_before) * math.pow(energy, 1.5) / slope
         for _ in range(self.passes):
             energy, _ = self._measure(x, mu)
-            if abs(energy / self._bound - 1) < 1e-3:
+            if abs(energy / self._bound - 1) < 1e-4:
                 break
             now = 1 / math.sqrt(energy)
             mu, before, at_before = mu + (target - now) * (mu - before) / (now - at_before), mu, now

@@ -8,6 +8,7 @@ length, pixel by pixel. The halo of a tile is as wide as what its pixels see, so
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from apps.style_transfer.learned.gram_step import EncodedStyle, Sums
 from apps.style_transfer.learned.regions import Regional, pyramid
 from apps.style_transfer.learned.update import GramGradient, GramUpdate, Plan
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
+from apps.style_transfer.solvers import lengths, prolonged
 from apps.style_transfer.tiles.ball import TiledBall
 from apps.style_transfer.tiles.canvas import Canvas, InMemory, Parts, Rectangle, Rows
 from apps.style_transfer.tiles.carry import CarriedProjector
@@ -46,7 +48,7 @@ def solve_in_tiles(
     alpha: float = 1.0,
     projector: ProjectorOptions | None = None,
     memory: int = MEMORY,
-    steps: int | None = None,
+    steps: float | None = None,
     work: Path | None = None,
     progress: Progress | None = None,
     probe: Callable[[Canvas, int], None] | None = None,
@@ -64,7 +66,7 @@ def solve_in_tiles(
         alpha: scales every step.
         projector: as for :func:`build_projector`.
         memory: bytes that the tiles may take, beside what the process has when it begins.
-        steps: N, by default all that the update has.
+        steps: N; None is what :class:`~apps.style_transfer.solvers.Learned` takes with this projector.
         work: a folder for this job alone. The steps that an interrupted job has finished are found there by the next
             call with the same inputs, which goes on from them. None is a temporary folder.
         progress: see :data:`Progress`.
@@ -72,9 +74,12 @@ def solve_in_tiles(
 
     Disk: two pictures in float32, 24 bytes a pixel, and a third with a projector. Raises ValueError.
     """
-    steps = update.architecture.steps if steps is None else steps
-    if not 0 <= steps <= update.architecture.steps:
-        raise ValueError(f"the solver has {update.architecture.steps} steps, {steps} were asked for")
+    projector = projector or ProjectorOptions()
+    going_on = prolonged(update)
+    wanted = projector.steps(going_on.trained) if steps is None else steps
+    if not 0 <= wanted < math.inf:
+        raise ValueError(f"the number of steps must be at least 0, got {wanted:g}")
+    count, last = lengths(wanted)
     source = InMemory(content) if isinstance(content, Tensor) else content
     _, height, width = source.shape
     if min(height, width) < 16:
@@ -83,13 +88,14 @@ def solve_in_tiles(
         raise ValueError(f"the masks are {tuple(style.masks.shape)}, the content is {height} x {width}")
     tiling = Tiling(update.architecture, height, width, memory)
     with Job(work, source.shape) as job:
-        job.begin(source, _digest(update, style, (alpha, projector, steps)), tiling.strip)
-        large = _projector(projector, job.canvas(0), tiling, memory, steps) if job.done < steps else None
+        job.begin(source, _digest(update, style, (alpha, projector, count, last)), tiling.strip)
+        large = _projector(projector, job.canvas(0), tiling, memory, count) if job.done < count else None
         if probe is not None:
             probe(job.canvas(job.done), job.done)
-        tick = _Ticks(progress, 2 * len(tiling.tiles) * steps, 2 * len(tiling.tiles) * job.done)
-        for t in range(job.done, steps):
-            step = _Step(cast(GramGradient, update.gradients[t]), style, t, tick)
+        tick = _Ticks(progress, 2 * len(tiling.tiles) * count, 2 * len(tiling.tiles) * job.done)
+        for t in range(job.done, count):
+            index = going_on.index(t)
+            step = _Step(cast(GramGradient, update.gradients[index]), style, index, tick)
             x, following = job.canvas(t), Canvas.create(job.canvas(t + 1).path, source.shape)
             plan = step.plan(x, tiling.for_sums)
             # The displacement, and then in its place the iterate that it makes.
@@ -97,7 +103,7 @@ def solve_in_tiles(
             for strip in x.strips(tiling.strip):
                 here = x.read(strip)
                 g = step.finish(here, following.read(strip), plan, slope, strip).cpu()
-                following.write(strip, here - alpha * g)
+                following.write(strip, here - alpha * (last if t == count - 1 else 1.0) * g)
             if large is not None:
                 large.project(following, t)
             if probe is not None:

@@ -89,6 +89,7 @@ class FrameStylizer:
             self._style,
             projector=Compose(standing) if standing else None,
             alpha=look.alpha,
+            steps=look.projector.steps(self._stylizer.weights.architecture.steps),
             preserve_color=look.preserve_color,
         )
         # With the colours that the solver gave it, which those of the video may have replaced in the result.

@@ -38,7 +38,7 @@ def test_a_job_gives_what_the_stylizer_gives(real: tuple[httpx.Client, Jobs], st
     name = answer.json()["id"]
     assert answer.headers["location"] == f"{V1}/jobs/{name}"
     status = wait(client, name)
-    assert (status["state"], status["step"], status["steps"]) == ("done", 4, 4)
+    assert (status["state"], status["step"], status["steps"]) == ("done", 5, 5)
     assert (status["width"], status["height"], status["name"]) == (48, 32, "my_photo_stylized_style.png")
     result = client.get(f"{V1}/jobs/{name}/result")
     assert len(result.content) == status["bytes"]
@@ -51,8 +51,8 @@ def test_a_job_gives_what_the_stylizer_gives(real: tuple[httpx.Client, Jobs], st
         # A JPEG keeps the means of blocks, whatever it does to noise.
         assert np.abs(blocks(shown) - blocks(np.asarray(to_pil(x)).astype(int))).max() < 6
     last = client.get(f"{V1}/jobs/{name}/preview")
-    assert last.content == client.get(f"{V1}/jobs/{name}/preview", params={"step": 4}).content
-    assert client.get(f"{V1}/jobs/{name}/preview", params={"step": 5}).status_code == 404
+    assert last.content == client.get(f"{V1}/jobs/{name}/preview", params={"step": 5}).content
+    assert client.get(f"{V1}/jobs/{name}/preview", params={"step": 6}).status_code == 404
     assert client.get(f"{V1}/jobs/{name}/preview", params={"step": "x"}).status_code == 422
     assert not (jobs.folder / name / "uploads").exists()
     assert client.delete(f"{V1}/jobs/{name}").status_code == 200
