@@ -31,7 +31,7 @@ ROWS = {
     "preserve_color": (PETRA, WAVE, ["", "--preserve-color luminance", "--preserve-color histogram"]),
     "masks": (WALL, STREET, ["=sky.png", "=street-sky.png", "", MASKS]),
     "photo_strength": (WALL, COTTAGES, [f"--photo-strength {s}" for s in (0, 0.3, 0.6, 1)]),
-    "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("3e-4", "1.5e-3", "1e-2")]),
+    "energy": (WALL, COTTAGES, [f"--photo --energy {e}" for e in ("5e-4", "2.2e-3", "1e-2")]),
     "projector_1": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[:4]]),
     "projector_2": (WALL, COTTAGES, [f"--projector {p}" for p in PROJECTORS[4:]]),
     "k_gamma_domain": (

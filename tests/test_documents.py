@@ -403,7 +403,7 @@ def test_the_documents_agree_with_the_code() -> None:
     assert architecture.kinds == ("whitening", "whitening", "gradient", "gradient")
     assert architecture.colours
     assert (CONTENT_WEIGHT, STYLE_WEIGHT) == (1, 1e-4)
-    assert (PHOTO.name, PHOTO.energy, PHOTO.eps, PHOTO.domain) == ("matting-energy", 1.5e-3, 3e-4, "difference")
+    assert (PHOTO.name, PHOTO.energy, PHOTO.eps, PHOTO.domain) == ("matting-energy", 2.2e-3, 1e-3, "difference")
     assert Pairs((), ()).photo_styles == 0.2
     photographs, paintings = re.findall(r"\d+", read_header(EMBEDDED_SOLVER)["data"])
     assert f"{photographs} photographs and {paintings} pictures of paintings" in README

@@ -119,7 +119,7 @@ class ProjectorOptions:
         return replace(self, strength=1.0), share_of(self.strength, steps)
 
 
-PHOTO = ProjectorOptions("matting-energy", energy=1.5e-3, eps=3e-4, again=2)
+PHOTO = ProjectorOptions("matting-energy", energy=2.2e-3, eps=1e-3, again=2)
 """The preset of ``--photo``; docs/photorealism.md says what it was chosen from."""
 
 

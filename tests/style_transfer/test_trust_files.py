@@ -62,6 +62,8 @@ TAGS: list[tuple[str, dict[int, Any]]] = [
     ("tiles are far larger", {322: 60_000, 323: 60_000}),
     ("strips are longer than the file", {325: (65_535,) * 4}),
     ("width and height are no numbers", {256: (20, 20)}),
+    ("4 of its 1024 strips or tiles", {257: 16_384}),
+    ("1 channels are too few for its colours", {277: 1, 258: 8}),
 ]
 
 

@@ -55,6 +55,8 @@ def read(path: Path, check_size: Callable[[int, int], None]) -> tuple[Decoded, M
         # Room is made for what a tile and a strip are said to take.
         if math.prod(page.chunks) > max(_LARGEST_TILE, math.prod(page.shape)):
             raise ValueError("its tiles are far larger than the picture")
+        if len(page.databytecounts) < (parts := math.prod(page.chunked)):
+            raise ValueError(f"it has {len(page.databytecounts)} of its {parts} strips or tiles")
         if max(page.databytecounts, default=0) > file.filehandle.size:
             raise ValueError("its strips are longer than the file")
         decoded = _decode(page, bits, photometric)
@@ -96,6 +98,8 @@ def _decode(page: Any, bits: int, photometric: int) -> Decoded:
     if values.ndim == 2:
         values = values[..., None]
     channels = {_RGB: 3, _SEPARATED: 4}.get(photometric, 1)
+    if values.shape[2] < channels:
+        raise ValueError(f"{values.shape[2]} channels are too few for its colours")
     extra = tuple(page.extrasamples)[:1]
     colour, alpha = values[..., :channels], None
     if values.shape[2] > channels and extra in ((_ASSOCIATED,), (_UNASSOCIATED,)):

@@ -1,6 +1,7 @@
 """Connections that are not kept for those who send nothing: a deadline for the head of a request, and a limit of many.
 
-Uvicorn lets a head take for ever, byte by byte, and takes as many connections as there are file handles.
+Uvicorn lets a head take for ever, byte by byte, takes as many connections as there are file handles, and reads on
+without end where a request that is answered already has none.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 20.0
 CONNECTIONS = 256
+LATE = 1 << 25
+"""Bytes that are read of a request after its answer: one who is cut off at once may not see that."""
 
 _CROWDED = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -32,6 +36,7 @@ def patient(*, head_seconds: float = HEAD_SECONDS, connections: int = CONNECTION
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             self._deadline: asyncio.TimerHandle | None = None
+            self._late = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -45,6 +50,10 @@ def patient(*, head_seconds: float = HEAD_SECONDS, connections: int = CONNECTION
             if not self.transport.is_closing():
                 super().data_received(data)
                 self._watch()
+                if self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete:
+                    self._late += len(data)
+                    if self._late > LATE:
+                        self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unwatch()

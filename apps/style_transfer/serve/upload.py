@@ -61,12 +61,14 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Form:
     return reader.form
 
 
-async def drain(request: Request, seconds: float = 5) -> None:
-    """Read what a refused sender still sends, for a while: else he sees a broken connection and not the reason."""
+async def drain(request: Request, seconds: float = 5, most: int = 1 << 25) -> None:
+    """Read what a refused sender still sends, so long and so much: else a broken connection hides the reason."""
     with suppress(Exception):
         async with asyncio.timeout(seconds):
-            async for _ in request.stream():
-                pass
+            async for chunk in request.stream():
+                most -= len(chunk)
+                if most < 0:
+                    return
 
 
 async def _chunks(request: Request, idle: float) -> AsyncIterator[bytes]:

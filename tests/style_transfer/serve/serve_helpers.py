@@ -21,6 +21,7 @@ from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.serve.api import create_app
 from apps.style_transfer.serve.jobs import Job, Jobs
 from apps.style_transfer.serve.limits import Limits
+from apps.style_transfer.serve.patience import patient
 
 V1 = "/api/v1"
 Form = dict[str, Any]
@@ -50,7 +51,9 @@ def serving(
 ) -> Iterator[tuple[httpx.Client, Jobs]]:
     """Run a server of a queue on a free port; give a client, and the queue."""
     jobs = Jobs(work, limits)
-    server = uvicorn.Server(uvicorn.Config(create_app(jobs, **options), log_level="critical", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(jobs, **options), http=patient(), log_level="critical", ws="none")
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -174,6 +174,26 @@ def test_a_slow_upload_is_given_up_and_a_broken_one_too() -> None:
         until(lambda: jobs.waiting == 0 and list(jobs.folder.glob("*/uploads")) == [])
 
 
+@pytest.mark.parametrize("path", [f"{V1}/jobs", f"{V1}/health", "/nothing"])
+def test_a_request_without_an_end_is_not_read_for_ever(path: str) -> None:
+    block, sent, answer = b"10000\r\n" + bytes(1 << 16) + b"\r\n", 0, b""
+    part = b'--b\r\nContent-Disposition: form-data; name="content"; filename="p.png"\r\n\r\n'
+    with serving(Gate(), Limits(bytes=1000)) as (client, jobs):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: {BOUNDED}\r\n\r\n"
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20) as endless:
+            endless.sendall(head.encode() + b"%x\r\n%b\r\n" % (len(part), part))
+            try:
+                while sent < 1 << 28:
+                    endless.sendall(block)
+                    sent += len(block)
+                answer = endless.recv(100)
+            except ConnectionError:
+                pass  # closed while more was on its way
+        assert sent < 1 << 27
+        assert not answer
+        until(lambda: jobs.waiting == 0)
+
+
 def test_a_full_disk_is_one_line(real: tuple[httpx.Client, Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
     client, jobs = real
 
