@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ from torch.export import ExportedProgram
 
 from apps.style_transfer import Stylizer
 from apps.style_transfer.export import program as export_module
-from apps.style_transfer.export.guided import Guided, TraceableGuidedFilter
+from apps.style_transfer.export.guided import GUIDED, TraceableGuidedFilter
 from apps.style_transfer.export.program import Portable, trace, write
 from apps.style_transfer.files.images import to_pil
 from apps.style_transfer.learned.update import Architecture, GramUpdate, Kind
+from apps.style_transfer.projectors import ProjectorOptions
 from graphs import Around, GuidedFilter
 from unroll import Scaled, Unrolled
 
@@ -77,7 +79,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         projector = Around(GuidedFilter(content, 5, 1e-3), content)
         return shorter(content, style, projector=projector).x.clamp(0, 1)  # type: ignore[no-any-return]
 
-    portable = Portable(unrolled, style, projector=Guided(5, 1e-3), alpha=0.7)
+    portable = Portable(unrolled, style, projector=ProjectorOptions("guided", radius=5, eps=1e-3), alpha=0.7)
     return exported(portable, expected, tmp_path_factory.mktemp("fixed"))
 
 
@@ -175,6 +177,12 @@ def test_the_format_goes_by_the_name_or_the_option(
     for arguments, kind in (((), "onnx"), (("-o", tmp_path / "a.pt2"), "torch"), (("--format", "torch"), "torch")):
         export(*arguments)
         assert Path(arguments[1] if "-o" in arguments else tmp_path / "a.onnx").read_text() == kind
+
+
+@pytest.mark.parametrize("change", [{"name": "matting"}, {"domain": "image"}, {"strength": 0.5}], ids=str)
+def test_what_no_graph_can_carry_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="can be exported with none or guided"):
+        Portable(solver("whitening", channels=(4, 5)), projector=replace(GUIDED, **change))
 
 
 @pytest.mark.parametrize(

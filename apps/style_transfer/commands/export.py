@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from apps.style_transfer.commands.common import (
@@ -14,7 +15,7 @@ from apps.style_transfer.commands.common import (
     add_verbose,
     add_weights,
 )
-from apps.style_transfer.export.guided import PROJECTORS, Guided
+from apps.style_transfer.export.guided import GUIDED, PROJECTORS
 from apps.style_transfer.files.writing import check_place
 from apps.style_transfer.learned.checkpoint import load_solver
 from apps.style_transfer.stylizer import STYLE_SIZE, Stylizer
@@ -27,7 +28,6 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    default = Guided()
     parser.set_defaults(run=run)
     option = parser.add_argument
     option("-o", "--output", type=Path, required=True, help="where to write, a name that ends in .onnx or .pt2")
@@ -42,8 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_style_weights(parser)
     option("--size", type=int, help=f"longest side that the pictures of a style are brought to (at most {STYLE_SIZE})")
     option("--projector", default="none", choices=PROJECTORS, help="what keeps the picture a photograph; %(default)s")
-    option("--radius", type=int, default=default.radius, help="windows of the guided filter; %(default)s")
-    option("--eps", type=float, default=default.eps, help="of the guided filter: where it is flat; %(default)g")
+    option("--radius", type=int, default=GUIDED.radius, help="windows of the guided filter; %(default)s")
+    option("--eps", type=float, default=GUIDED.eps, help="of the guided filter: where it is flat; %(default)g")
     add_alpha(parser)
     add_weights(parser)
     add_verbose(parser)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     if options.style is not None:
         stylizer = Stylizer(options.weights, "cpu")
         encoded = stylizer.style(options.style, weights=options.style_weights, size=options.size).encoded
-    projector = Guided(options.radius, options.eps) if options.projector == "guided" else None
+    projector = replace(GUIDED, name=options.projector, radius=options.radius, eps=options.eps)
     solver = load_solver(options.weights)
     write(trace(Portable(solver, encoded, projector=projector, alpha=options.alpha)), output, kind)
     log.info("%s: %.1f MB", output, output.stat().st_size / 1e6)

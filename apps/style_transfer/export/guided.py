@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from apps.style_transfer.projectors import ProjectorOptions
 from unroll import Operator
 
 PROJECTORS = ("none", "guided")
 
 
-@dataclass(frozen=True)
-class Guided:
-    """The guided filter on the difference from the photograph: the projector of a graph.
-
-    Attributes:
-        radius: of its windows, at least 1.
-        eps: > 0, the variance of colours below which a window counts as flat.
-    """
-
-    radius: int = 8
-    eps: float = 1e-4
-
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        if self.radius < 1:
-            raise ValueError(f"the radius of the guided filter must be at least 1, got {self.radius}")
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"the eps of the guided filter must be a number above 0, got {self.eps:g}")
+GUIDED = ProjectorOptions("guided", eps=1e-4)
+"""What stands in the loop of an exported solver, if anything does."""
 
 
 class TraceableGuidedFilter(Operator):

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from apps.style_transfer.export.guided import Guided, TraceableGuidedFilter
+from apps.style_transfer.export.guided import PROJECTORS, TraceableGuidedFilter
 from apps.style_transfer.files.images import SMALLEST_SIDE
 from apps.style_transfer.files.writing import writing
 from apps.style_transfer.learned.update import EncodedStyle
+from apps.style_transfer.projectors import ProjectorOptions
 from apps.style_transfer.solvers import Learned
 from graphs import Around
 from unroll import Unrolled
@@ -36,7 +37,7 @@ class Portable(nn.Module):
     Args:
         solver: the learned solver, see :func:`apps.style_transfer.load_solver`.
         style: H^s, where it is fixed too; the content is then the only input.
-        projector: P of the steps.
+        projector: P of the steps, of those that :data:`PROJECTORS` names, whole.
         alpha: scale of the steps.
     """
 
@@ -45,12 +46,15 @@ class Portable(nn.Module):
         solver: Unrolled,
         style: EncodedStyle | None = None,
         *,
-        projector: Guided | None = None,
+        projector: ProjectorOptions | None = None,
         alpha: float = 1.0,
     ) -> None:
         super().__init__()
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha must be a number of at least 0, got {alpha:g}")
+        projector = projector or ProjectorOptions()
+        if projector.name not in PROJECTORS or projector.domain != "difference" or projector.strength != 1:
+            raise ValueError(f"a solver can be exported with {' or '.join(PROJECTORS)} on the difference, whole")
         learned = Learned(solver, alpha=alpha)
         self.unrolled, self.update = learned.unrolled, learned.update
         self.encoded, self.projector = style, projector
@@ -58,8 +62,9 @@ class Portable(nn.Module):
     def forward(self, content: Tensor, style: Tensor | None = None) -> Tensor:
         """Return the image."""
         encoded = self.encoded if style is None else self.update.encode(style)
-        chosen = self.projector
-        projector = chosen and Around(TraceableGuidedFilter(content, chosen.radius, chosen.eps), content)
+        projector = None
+        if self.projector.name == "guided":
+            projector = Around(TraceableGuidedFilter(content, self.projector.radius, self.projector.eps), content)
         image: Tensor = self.unrolled(content, encoded, projector=projector).x.clamp(0, 1)
         return image
 
