@@ -109,13 +109,13 @@ class ProjectorOptions:
     def at_full_strength(self, steps: int) -> tuple[ProjectorOptions, float]:
         """Return the options of P, and the share m of P_m (:class:`Mixed`) that stands for the strength in N steps.
 
-        ``matting-energy`` has a strength of its own, the energy e: it is e / s^2, which holds no picture back as s
+        ``matting-energy`` has a strength of its own, the energy e: it is e / s^1.5, which holds no picture back as s
         goes to 0, and the projection stays one. What is mixed is all others, see :func:`share_of`.
         """
         if self.strength == 1:
             return self, 1.0
         if self.name == "matting-energy":
-            return replace(self, energy=self.energy / self.strength**2, strength=1.0), 1.0
+            return replace(self, energy=self.energy / self.strength**1.5, strength=1.0), 1.0
         return replace(self, strength=1.0), share_of(self.strength, steps)
 
 
