@@ -113,18 +113,18 @@ class Encoded(StyleSolver):
     @torch.no_grad()
     def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the N steps."""
-        return self._run(self.unrolled, style, call)
+        return _run(self.unrolled, style, call, whole(call.steps))
 
-    def _run(self, unrolled: Unrolled, style: Any, call: Call) -> Solution:
-        steps = whole(call.steps)
-        return unrolled(call.start, style, projector=call.projector, steps=steps, probe=call.probe)  # type: ignore[no-any-return]
+
+def _run(unrolled: Unrolled, style: Any, call: Call, count: int) -> Solution:
+    return unrolled(call.start, style, projector=call.projector, steps=count, probe=call.probe)  # type: ignore[no-any-return]
 
 
 class Learned(Encoded):
     """X <- P[X - alpha g_t(X)] from X_c with the learned g_t: the flexible solver of Puy and Perez.
 
     Beyond the N steps that were trained the last :data:`AGAIN` are taken again, in turn, and of a fraction of a step
-    the last is so much shorter, see :func:`lengths`. Both are departures from the paper, which stops after N: with a
+    the last is so much shorter, see :func:`length`. Both are departures from the paper, which stops after N: with a
     projector in the loop further steps make good what it undoes, and without one they go on stylising.
     """
 
@@ -142,11 +142,9 @@ class Learned(Encoded):
     @torch.no_grad()
     def solve(self, content: Tensor, style: Any, call: Call) -> Solution:
         """Run the steps."""
-        count, last = lengths(call.steps)
-        if count <= self.default_steps and last == 1:
-            return self._run(self.unrolled, style, call._replace(steps=count))
-        update = Scaled(prolonged(self.update), lambda t: self.alpha * (last if t == count - 1 else 1.0))
-        return self._run(Unrolled(update, steps=count), style, call._replace(steps=count))
+        update = Scaled(prolonged(self.update), lambda t: self.alpha * length(t, call.steps))
+        count = math.ceil(call.steps)
+        return _run(Unrolled(update, steps=count), style, call, count)
 
 
 def prolonged(update: GramUpdate) -> Prolonged:
@@ -154,10 +152,9 @@ def prolonged(update: GramUpdate) -> Prolonged:
     return Prolonged(update, min(AGAIN, update.architecture.steps))
 
 
-def lengths(steps: float) -> tuple[int, float]:
-    """Return in how many steps a number of them is taken, and how long the last of these is, in (0, 1]."""
-    count = math.ceil(steps)
-    return count, 1.0 - (count - steps)
+def length(t: int, steps: float) -> float:
+    """Return how long step t of so many is, in (0, 1]: the last one is the part of a step that is left."""
+    return min(1.0, steps - t)
 
 
 class Refined(StyleSolver):

@@ -306,7 +306,7 @@ def test_projectors_are_exact_in_tiles(
     found = tiled(update, content, style, memory=SMALLEST, projector=projector)
     operator = build_projector(projector, content)
     expected = untiled(update, content, style, projector=operator, steps=projector.steps(2))
-    # That of the preset is iterated to a tolerance of a thousandth.
+    # That of the preset is iterated to a tolerance.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 if projector == PHOTO else 1e-4)
     assert not torch.allclose(expected, untiled(update, content, style), atol=1e-2)
 

@@ -22,7 +22,7 @@ from apps.style_transfer.learned.gram_step import EncodedStyle, Sums
 from apps.style_transfer.learned.regions import Regional, pyramid
 from apps.style_transfer.learned.update import GramGradient, GramUpdate, Plan
 from apps.style_transfer.projectors import ProjectorOptions, build_projector
-from apps.style_transfer.solvers import lengths, prolonged
+from apps.style_transfer.solvers import length, prolonged
 from apps.style_transfer.tiles.ball import TiledBall
 from apps.style_transfer.tiles.canvas import Canvas, InMemory, Parts, Rectangle, Rows
 from apps.style_transfer.tiles.carry import CarriedProjector
@@ -79,7 +79,7 @@ def solve_in_tiles(
     wanted = projector.steps(going_on.trained) if steps is None else steps
     if not 0 <= wanted < math.inf:
         raise ValueError(f"the number of steps must be at least 0, got {wanted:g}")
-    count, last = lengths(wanted)
+    count = math.ceil(wanted)
     source = InMemory(content) if isinstance(content, Tensor) else content
     _, height, width = source.shape
     if min(height, width) < 16:
@@ -88,7 +88,7 @@ def solve_in_tiles(
         raise ValueError(f"the masks are {tuple(style.masks.shape)}, the content is {height} x {width}")
     tiling = Tiling(update.architecture, height, width, memory)
     with Job(work, source.shape) as job:
-        job.begin(source, _digest(update, style, (alpha, projector, count, last)), tiling.strip)
+        job.begin(source, _digest(update, style, (alpha, projector, wanted)), tiling.strip)
         large = _projector(projector, job.canvas(0), tiling, memory, count) if job.done < count else None
         if probe is not None:
             probe(job.canvas(job.done), job.done)
@@ -103,7 +103,7 @@ def solve_in_tiles(
             for strip in x.strips(tiling.strip):
                 here = x.read(strip)
                 g = step.finish(here, following.read(strip), plan, slope, strip).cpu()
-                following.write(strip, here - alpha * (last if t == count - 1 else 1.0) * g)
+                following.write(strip, here - alpha * length(t, wanted) * g)
             if large is not None:
                 large.project(following, t)
             if probe is not None:
