@@ -179,7 +179,7 @@ def test_the_format_goes_by_the_name_or_the_option(
         assert Path(arguments[1] if "-o" in arguments else tmp_path / "a.onnx").read_text() == kind
 
 
-@pytest.mark.parametrize("change", [{"name": "matting"}, {"domain": "image"}, {"strength": 0.5}], ids=str)
+@pytest.mark.parametrize("change", [{"name": "matting"}, {"domain": "image"}, {"strength": 0.5}, {"again": 2}], ids=str)
 def test_what_no_graph_can_carry_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="can be exported with none or guided"):
         Portable(solver("whitening", channels=(4, 5)), projector=replace(GUIDED, **change))

@@ -53,8 +53,10 @@ class Portable(nn.Module):
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha must be a number of at least 0, got {alpha:g}")
         projector = projector or ProjectorOptions()
-        if projector.name not in PROJECTORS or projector.domain != "difference" or projector.strength != 1:
-            raise ValueError(f"a solver can be exported with {' or '.join(PROJECTORS)} on the difference, whole")
+        carried = projector.name in PROJECTORS and projector.domain == "difference" and projector.strength == 1
+        if not carried or projector.again:
+            names = " or ".join(PROJECTORS)
+            raise ValueError(f"a solver can be exported with {names} on the difference, whole, in its own steps")
         learned = Learned(solver, alpha=alpha)
         self.unrolled, self.update = learned.unrolled, learned.update
         self.encoded, self.projector = style, projector
