@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -47,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     try:
-        with logging_redirect_tqdm([log]):
+        with _terminable(), logging_redirect_tqdm([log]):
             status = options.run(options)
     except KeyboardInterrupt:
         return 130
@@ -61,6 +64,28 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         log.removeHandler(handler)
     return int(status or 0)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the program, so that temporary folders go, before it ends it as it would have."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = False
+
+    def leave(*_: object) -> NoReturn:
+        nonlocal received
+        received = True
+        raise SystemExit
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if received:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _explain(error: Exception) -> str | None:

@@ -331,11 +331,11 @@ def encode_styles(
 def style_size(style: Tensor, size: Sequence[int], scale: float) -> int:
     """Return the longest side that a style image is brought to beside a photograph (H, W): ``scale`` times its longest.
 
-    Less where the style would have more than four times the photograph's pixels, and more than a megapixel, for the
-    sake of memory: beside a strip of a panorama.
+    Less where the style would have more than twice the photograph's pixels, as a square one has beside a photograph of
+    2 to 1, and more than a megapixel, for the sake of time and memory: beside a panorama.
     """
     h, w = style.shape[-2:]
-    most = max(4 * size[-2] * size[-1], MEASURED_PIXELS) * scale**2
+    most = max(2 * size[-2] * size[-1], MEASURED_PIXELS) * scale**2
     return round(min(scale * max(size), math.sqrt(most * max(h, w) / min(h, w))))
 
 

@@ -154,8 +154,9 @@ def test_a_style_beside_a_strip_is_kept_within_bounds() -> None:
     style = torch.zeros(1, 3, 600, 800)
     assert style_size(style, (300, 400), 1.0) == 400
     assert style_size(style, (300, 400), 2.0) == 800
-    beside = style_size(style, (16, 20_000), 1.0)
-    assert 0.99 < beside**2 * 3 / 4 / (4 * 16 * 20_000) < 1.01
+    for strip, pixels in (((16, 20_000), 1_000_000), ((52, 20_000), 2 * 52 * 20_000)):
+        beside = style_size(style, strip, 1.0)
+        assert 0.99 < beside**2 * 3 / 4 / pixels < 1.01
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from trust import mutate
 
 from apps.style_transfer.files import decode
 from apps.style_transfer.files.clips import read_clip, write_clip
-from apps.style_transfer.files.decode import quiet, read_raster, size_of
+from apps.style_transfer.files.decode import check_size, quiet, read_raster, size_of
 from apps.style_transfer.files.images import ImageError, Picture, read_image
 from apps.style_transfer.files.raster import MAX_PIXELS
 from apps.style_transfer.learned.checkpoint import load_solver
@@ -39,6 +41,36 @@ def test_a_bomb_within_the_limit_is_refused_but_not_a_mask(tmp_path: Path, monke
     noise = tmp_path / "noise.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).save(noise)
     assert read_raster(noise).values.shape == (300, 400, 3)
+
+
+def sized(path: Path, width: int, height: int, size: int) -> Path:
+    """Write a file of a size in bytes whose header says so many pixels."""
+    path.write_bytes(b"GIF89a" + struct.pack("<HH", width, height) + bytes(size - 10))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "fits"),
+    [
+        (4000, 3000, 150_000, True),
+        (4000, 3000, 149_999, False),
+        (2000, 1000, 6_250, True),
+        (2000, 1000, 6_249, False),
+        (500, 300, 36, True),
+        (20_000, 400, 10**6, True),
+        (20_000, 399, 10**6, False),
+        (16, 20_000, 10**4, True),
+    ],
+)
+def test_what_no_photograph_is_like_is_refused_by_its_header(
+    tmp_path: Path, width: int, height: int, size: int, fits: bool
+) -> None:
+    path = sized(tmp_path / "a.gif", width, height, size)
+    for limit, flat in ((MAX_PIXELS + 1, False), (MAX_PIXELS, True)):
+        check_size(path, width, height, max_pixels=limit, flat=flat)
+    refused = nullcontext() if fits else pytest.raises(ImageError, match=r"as no photograph has.*--max-megapixels 161")
+    with refused:
+        check_size(path, width, height, max_pixels=MAX_PIXELS)
 
 
 def test_a_clip_of_countless_small_frames_is_refused_before_they_are_shown(tmp_path: Path) -> None:
@@ -62,7 +94,7 @@ TAGS: list[tuple[str, dict[int, Any]]] = [
     ("tiles are far larger", {322: 60_000, 323: 60_000}),
     ("strips are longer than the file", {325: (65_535,) * 4}),
     ("width and height are no numbers", {256: (20, 20)}),
-    ("4 of its 1024 strips or tiles", {257: 16_384}),
+    ("4 of its 512 strips or tiles", {257: 8_192}),
     ("1 channels are too few for its colours", {277: 1, 258: 8}),
 ]
 

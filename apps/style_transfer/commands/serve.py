@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
+from contextlib import closing
 
 from apps.style_transfer.commands.common import add_common, add_weights
 from apps.style_transfer.serve.limits import Limits
@@ -66,23 +67,20 @@ def run(options: argparse.Namespace) -> None:
     if not local:
         log.warning("everybody who reaches %s can use this server: it asks for no password", address)
     hosts = frozenset((*LOOPBACK, *options.allow_host)) if local or options.allow_host else None
-    jobs = Jobs(Restyler(Stylizer(options.weights, options.device, memory=MEMORY)), limits)
-    settings = uvicorn.Config(
-        create_app(jobs, hosts=hosts),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        ws="none",
-        http=patient(),
-    )
+    restyler = Restyler(Stylizer(options.weights, options.device, memory=MEMORY))
     shown = f"[{address}]" if ":" in address else address
-    log.info("the page is at http://%s:%d (Ctrl-C ends it)", shown, port)
-    try:
+    with closing(listening), closing(Jobs(restyler, limits)) as jobs:
+        settings = uvicorn.Config(
+            create_app(jobs, hosts=hosts),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            ws="none",
+            http=patient(),
+        )
+        log.info("the page is at http://%s:%d (Ctrl-C ends it)", shown, port)
         uvicorn.Server(settings).run(sockets=[listening])
-    finally:
-        jobs.close()
-        listening.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

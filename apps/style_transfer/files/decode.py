@@ -21,8 +21,9 @@ from apps.style_transfer.files.raster import MAX_PIXELS, ImageError, Metadata, R
 
 log = logging.getLogger(__name__)
 
-_PLAIN = 16_000_000  # pixels that any file may have
 _DENSEST = 80  # pixels that a byte of a photograph may stand for; in a JPEG of the lowest quality it is 40
+_PLAIN = 8_000_000  # pixels below which a byte may stand for more: smaller drawings are flat as well, and cost less
+_STRIP = 50  # how many times longer than wide a picture of more than a megapixel may be
 _UPRIGHT: dict[int, Callable[[Values], Values]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -124,8 +125,9 @@ def kind_of(path: Path) -> Format:
 def check_size(path: Path, width: int, height: int, *, max_pixels: int, flat: bool = False) -> None:
     """Raise :class:`ImageError` where a picture has too many pixels to be decoded.
 
-    Too many are more than ``max_pixels``; and, unless it is ``flat`` or that limit was raised, more than 16 million of
-    which more than 80 share a byte of the file. No photograph is like that: it is a bomb.
+    Too many are more than ``max_pixels``; and, unless it is ``flat`` or that limit was raised, what no photograph has:
+    more than 80 for each byte of the file (of n pixels, below 8 million, 80 times 8e6 / n), or a megapixel on a strip
+    of more than 50 to 1. It is a bomb, or the size in its header is wrong.
     """
     if width * height > max_pixels:
         raise ImageError(
@@ -133,11 +135,17 @@ def check_size(path: Path, width: int, height: int, *, max_pixels: int, flat: bo
             "make it smaller, or raise --max-megapixels if you trust the file"
         )
     size = path.stat().st_size
-    if not flat and max_pixels <= MAX_PIXELS and width * height > max(_PLAIN, _DENSEST * size):
+    if not flat and max_pixels <= MAX_PIXELS and _unlikely(width, height, size):
         raise ImageError(
             f"{path} has {width} x {height} pixels in {size / 1e3:.0f} kB, as no photograph has: make it smaller, or "
             f"say --max-megapixels {MAX_PIXELS // 1_000_000 + 1} if you trust the file"
         )
+
+
+def _unlikely(width: int, height: int, size: int) -> bool:
+    pixels = width * height
+    strip = pixels > 1_000_000 and max(width, height) > _STRIP * min(width, height)
+    return strip or pixels**2 > _DENSEST * size * max(pixels, _PLAIN)
 
 
 @contextmanager

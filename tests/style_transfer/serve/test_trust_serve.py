@@ -130,3 +130,27 @@ def test_what_a_killed_server_left_goes_with_the_next(tmp_path: Path, monkeypatc
     mine.close()
     mine.close()
     assert not mine.folder.parent.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_ended_before_it_serves_leaves_nothing(tmp_path: Path, number: int) -> None:
+    script = f"""
+import os, pathlib, signal, uvicorn
+from apps.style_transfer.cli import run
+def early(*_, **__):
+    print(*(path.name for path in pathlib.Path(os.environ["TMPDIR"]).glob("unroll-style-*")), flush=True)
+    signal.raise_signal({number:d})
+uvicorn.Server.run = early
+raise SystemExit(run(["serve", "--port", "0"]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.startswith("unroll-style-")
+    assert list(tmp_path.glob("unroll-style-*")) == []
+    assert ended.returncode == (-signal.SIGTERM if number == signal.SIGTERM else 130)
+    assert "Traceback" not in ended.stderr
