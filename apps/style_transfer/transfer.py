@@ -274,7 +274,7 @@ def restyle(
     name = "none" if constraint.idle else constraint.name
     began = time.perf_counter()
     encoded = encode_styles(solver, content, styles, options, weights, masks)
-    steps = solver.steps_with(constraint) if options.steps is None else options.steps
+    steps = steps_of(solver, options)
     if projector is None:
         projector = build_projector(constraint, content, steps=math.ceil(steps) + options.refine)
     else:
@@ -288,6 +288,11 @@ def restyle(
     if options.preserve_color == "luminance":
         image = with_chroma(image, content)
     return Result(image, solution.trace, time.perf_counter() - began, name)
+
+
+def steps_of(solver: StyleSolver, options: Options) -> float:
+    """Return the steps that were asked for, or those that the solver takes with this projector."""
+    return solver.steps_with(options.projector) if options.steps is None else options.steps
 
 
 def encode_styles(

@@ -5,26 +5,32 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from style_helpers import Program, draw
 
+from apps.style_transfer.cli import build_parser
+from apps.style_transfer.commands.common import constraint, given
 from apps.style_transfer.evaluation.evaluate import (
     FIGURES,
     Evaluation,
     Row,
+    _Run,
     choose_pairs,
     evaluate,
+    method_name,
     methods_of,
     summary,
 )
 from apps.style_transfer.files.images import read_image, resize, to_pil
 from apps.style_transfer.losses import encode_targets, reference_objective
-from apps.style_transfer.projectors import ProjectorOptions
+from apps.style_transfer.projectors import PHOTO, ProjectorOptions
 from apps.style_transfer.transfer import Options, stylize
 from apps.style_transfer.vgg import VGG19
 
@@ -164,6 +170,39 @@ def test_solvers_that_bring_their_own_constraint_come_once() -> None:
         ("luan", "none"),
         ("projected", "matting"),
     ]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"options": Options("gatys", steps=3, content_weight=2.0, style_weight=3e-4), "size": None},
+        {"options": Options("luan", photo_weight=1e7, refine=0), "size": 40},
+        {"options": Options(alpha=0.5, refine=2), "size": 32},
+    ],
+)
+@pytest.mark.parametrize("name", ["none", "photo", "guided", "matting-energy"])
+def test_the_whole_program_is_timed_with_every_setting(
+    evaluation: Evaluation, weights: Path, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], name: str
+) -> None:
+    wanted["options"] = replace(wanted["options"], weights=weights)
+    given_ = ProjectorOptions(k=0.5, energy=1e-3, gamma=7.0, order=9, radius=3, eps=1e-5, domain="image")
+    (method, *_) = methods_of([wanted["options"].solver], [name], given_)
+    called: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: called.append(command))
+    run = _Run(replace(evaluation, **wanted, methods=(method,)))
+    run._process(Path("a.png"), Path("b.png"), method)
+    ((_, _, package, *arguments),) = called
+    assert package == "apps.style_transfer"
+    read = build_parser().parse_args(arguments)
+    assert constraint(read) == method[1]
+    assert Options(**given(read, Options) | {"projector": ProjectorOptions()}) == wanted["options"]
+    assert (read.content, read.style, read.size) == (["a.png"], ["b.png"], wanted["size"])
+
+
+def test_photo_is_the_preset_whatever_else_is_given() -> None:
+    methods = methods_of(["learned"], ["photo", "matting-energy"], replace(FEW, energy=1e-3))
+    assert methods == (("learned", PHOTO), ("learned", replace(FEW, name="matting-energy", energy=1e-3)))
+    assert [method_name(method) for method in methods] == ["learned + photo", "learned + matting-energy"]
 
 
 def test_the_summary_is_median_and_quartiles() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from apps.style_transfer.commands.common import add_common, add_parameters, constraint, given
 from apps.style_transfer.devices import choose_device
-from apps.style_transfer.evaluation.evaluate import Evaluation, evaluate, methods_of, summary
+from apps.style_transfer.evaluation.evaluate import IN_THE_LOOP, Evaluation, evaluate, methods_of, summary
 from apps.style_transfer.evaluation.report import write_csv, write_html, write_json
-from apps.style_transfer.projectors import PROJECTORS, ProjectorOptions
+from apps.style_transfer.projectors import ProjectorOptions
 from apps.style_transfer.transfer import SOLVERS, Options
 
 log = logging.getLogger("apps.style_transfer")
@@ -31,7 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--seed", type=int, default=default.seed, help="of the drawing; %(default)s")
     option("--held-back", action="store_true", help="draw only pictures that the training holds back by their name")
     option("--solvers", type=_names(SOLVERS), default=("learned",), help=f"with commas, of {', '.join(SOLVERS)}")
-    option("--projectors", type=_names(PROJECTORS), default=("none",), help=f"with commas, of {', '.join(PROJECTORS)}")
+    option(
+        "--projectors", type=_names(IN_THE_LOOP), default=("none",), help=f"with commas, of {', '.join(IN_THE_LOOP)}"
+    )
     option("--size", type=int, default=default.size, help="longest side in pixels; %(default)s")
     option(
         "--gatys", type=int, default=default.gatys, help="L-BFGS iterations of the yardstick; %(default)s, 0 for none"

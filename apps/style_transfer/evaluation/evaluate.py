@@ -23,10 +23,10 @@ from tqdm import tqdm
 from apps.style_transfer.evaluation.pair import Pair
 from apps.style_transfer.evaluation.peak import peak_memory
 from apps.style_transfer.files.images import Picture, read_image, resize, write_image
-from apps.style_transfer.projectors import ProjectorOptions, build_projector
+from apps.style_transfer.projectors import PHOTO, PROJECTORS, ProjectorOptions, build_projector
 from apps.style_transfer.solvers import StyleSolver
 from apps.style_transfer.training.data import list_images
-from apps.style_transfer.transfer import Options, build_solver, load_vgg
+from apps.style_transfer.transfer import Options, build_solver, load_vgg, steps_of
 from apps.style_transfer.vgg import VGG19
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,12 @@ FIGURES = (
     "gatys_seconds",
 )
 """The figures of a row, see :func:`evaluate`."""
+
+IN_THE_LOOP = (*PROJECTORS, "photo")
+"""What may stand in the loop, by name: a projector, or that of the photorealistic preset."""
+
+_OF_PROJECTOR = ("k", "energy", "gamma", "order", "radius", "eps", "domain")
+_OF_SOLVER = ("weights", "vgg", "steps", "refine", "alpha", "content_weight", "style_weight", "photo_weight")
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,10 @@ class Evaluation:
 
 
 def methods_of(solvers: Sequence[str], projectors: Sequence[str], parameters: ProjectorOptions) -> tuple[Method, ...]:
-    """Return every solver with every projector; ``luan`` and ``projected``, which bring theirs, once."""
+    """Return every solver with everything of :data:`IN_THE_LOOP` that is named; ``luan`` and ``projected`` once.
+
+    Those bring their own. ``photo`` has its own parameters, all others those given.
+    """
     found: list[Method] = []
     for solver in solvers:
         if solver == "projected":
@@ -102,7 +111,7 @@ def methods_of(solvers: Sequence[str], projectors: Sequence[str], parameters: Pr
         elif solver == "luan":
             found.append((solver, replace(parameters, name="none")))
         else:
-            found += [(solver, replace(parameters, name=name)) for name in projectors]
+            found += [(solver, PHOTO if name == "photo" else replace(parameters, name=name)) for name in projectors]
     return tuple(found)
 
 
@@ -239,13 +248,14 @@ class _Run:
         return self.pair
 
     def _process(self, content: Path, style: Path, method: Method) -> float:
-        e, constraint = self.evaluation, method[1]
+        e, (solver, constraint) = self.evaluation, method
         command = [sys.executable, "-m", "apps.style_transfer", "stylize", "-c", content, "-s", style]
-        command += ["--solver", method[0], "--projector", constraint.name, "--k", constraint.k]
-        command += ["--gamma", constraint.gamma, "--domain", constraint.domain, "--device", e.device]
-        command += ["--weights", e.options.weights, "--vgg", e.options.vgg, "--refine", e.options.refine]
-        for name, value in {"order": constraint.order, "size": e.size, "steps": e.options.steps}.items():
-            command += [] if value is None else [f"--{name}", value]
+        command += ["--solver", solver, "--projector", constraint.name, "--device", e.device]
+        command += ["--photo"] if constraint.again else []  # which no option but the preset asks for
+        fields = {name: getattr(constraint, name) for name in _OF_PROJECTOR} | {"size": e.size}
+        fields |= {name: getattr(e.options, name) for name in _OF_SOLVER}
+        for name, value in fields.items():
+            command += [] if value is None else [f"--{name.replace('_', '-')}", value]
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             subprocess.run([*map(str, command), "-o", f"{folder}/x.png"], check=True, capture_output=True)
@@ -272,15 +282,17 @@ class _Run:
             self.warm.add(warmth)
         with peak_memory(self.device) as peak:
             began = time.perf_counter()
-            x = call(solver.steps_with(method[1]) if options.steps is None else options.steps)
+            x = call(steps_of(solver, options))
             seconds = time.perf_counter() - began
         return x.clamp(0, 1), seconds, peak.gigabytes
 
 
 def method_name(method: Method) -> str:
-    """Return "learned", or "learned + matting"."""
+    """Return "learned", "learned + matting", or "learned + photo" of the preset."""
     solver, projector = method
-    return solver if projector.name == "none" else f"{solver} + {projector.name}"
+    if projector.name == "none":
+        return solver
+    return f"{solver} + {'photo' if projector == PHOTO else projector.name}"
 
 
 def _pictures(folder: Path, held_back: bool) -> list[Path]:
