@@ -41,6 +41,7 @@ from apps.style_transfer import (
     resize,
     stylize,
 )
+from apps.style_transfer.allocation import keep_memory
 from apps.style_transfer.evaluation.pair import Pair
 from apps.style_transfer.files.images import from_pil, to_pil
 from apps.style_transfer.sheet import contact_sheet
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=Options().weights)
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
     options = parser.parse_args(arguments)
+    keep_memory()
     photos = [resize(read_image(p).rgb, options.size) for p in list_images([options.photos], held_back=True)]
     paintings = [resize(read_image(p).rgb, options.size) for p in list_images(options.paintings, held_back=True)]
     methods = {"none": Options(), "photo": Options(projector=PHOTO)} | (ABLATION if options.ablation else {})

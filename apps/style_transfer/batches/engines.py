@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from apps.style_transfer.allocation import keep_memory
 from apps.style_transfer.devices import out_of_memory
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ _work: Work | None = None  # that of this process, if it is one of a pool
 def _start(work: Work) -> None:
     global _work
     _work = work
+    keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

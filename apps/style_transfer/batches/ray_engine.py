@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from apps.style_transfer.allocation import keep_memory
 from apps.style_transfer.batches.engines import Outcome, Task, Work, attempt
 
 
@@ -78,6 +79,7 @@ def _absolute(task: Task) -> Task:
 def _fetched(reference: Any) -> Work:
     import ray
 
+    keep_memory()
     work: Work = ray.get(reference)
     return work
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from apps.style_transfer.allocation import return_memory
 from apps.style_transfer.devices import out_of_memory
 from apps.style_transfer.files.images import read_image, resize, resize_alpha, to_pil, write_image
 from apps.style_transfer.projectors import PHOTO
@@ -55,6 +56,8 @@ class Restyler:
             if not out_of_memory(error):
                 raise
             raise ValueError("out of memory: ask for a smaller size") from error
+        finally:
+            return_memory()
 
     def _restyle(self, job: Job, order: Order) -> Made:
         wanted = order.parameters

@@ -33,7 +33,7 @@ from apps.style_transfer.transfer import (
     style_size,
 )
 
-MEMORY = 1_500_000_000
+MEMORY = 1_200_000_000
 """Bytes that the solver may take, beside the program (0.6 GB) and the picture."""
 
 
