@@ -28,6 +28,8 @@ from apps.style_transfer.evaluation.evaluate import (
     methods_of,
     summary,
 )
+from apps.style_transfer.evaluation.pair import Pair
+from apps.style_transfer.evaluation.report import write_html, write_json
 from apps.style_transfer.files.images import read_image, resize, to_pil
 from apps.style_transfer.losses import encode_targets, reference_objective
 from apps.style_transfer.projectors import PHOTO, ProjectorOptions
@@ -197,6 +199,23 @@ def test_the_whole_program_is_timed_with_every_setting(
     assert constraint(read) == method[1]
     assert Options(**given(read, Options) | {"projector": ProjectorOptions()}) == wanted["options"]
     assert (read.content, read.style, read.size) == (["a.png"], ["b.png"], wanted["size"])
+
+
+def test_a_photograph_that_is_its_own_style_has_nothing_to_cut(
+    evaluation: Evaluation, vgg: VGG19, tmp_path: Path
+) -> None:
+    (name,) = (content.name for content, _ in choose_pairs(evaluation))
+    (tmp_path / "pairs.txt").write_text(f"{name}\t{name}\n")
+    same = replace(evaluation, styles=evaluation.contents, pairs=tmp_path / "pairs.txt", gatys=0)
+    (row,) = evaluate(same)
+    assert (row["total_ratio"], row["style_cut"]) == (None, None)
+    assert row["total_loss"] > 0
+    figures = Pair(*pair_of(row), vgg).figures(pair_of(row)[0])
+    assert (figures["psnr"], figures["total_loss"]) == (None, 0.0)
+    rows = [row, row | figures]
+    write_json(tmp_path / "rows.json", rows)
+    json.loads((tmp_path / "rows.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    write_html(tmp_path / "rows.html", rows, same.work)
 
 
 def test_photo_is_the_preset_whatever_else_is_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,24 +33,26 @@ class Pair:
         self.limit, self.gatys_seconds = gatys, 0.0
         self._totals: list[float] = []
 
-    def figures(self, x: Tensor) -> dict[str, float]:
+    def figures(self, x: Tensor) -> dict[str, Any]:
         """Return the figures of a picture (1, 3, H, W), RGB in [0, 1], made of the photograph.
 
         - ``content_loss``, ``style_loss``, ``total_loss``: the reference objective; ``total_ratio``: over the
-          photograph's; ``style_cut``: 1 - L_s / L_s(photograph);
+          photograph's; ``style_cut``: 1 - L_s / L_s(photograph); None where the photograph is its own style, and has
+          no loss;
         - ``edge_ssim``, ``matting_energy``, ``psnr`` against the photograph, see
-          :mod:`apps.style_transfer.evaluation.metrics`.
+          :mod:`apps.style_transfer.evaluation.metrics`; None for the PSNR of the photograph itself.
         """
         content_loss, style_loss, total_loss = self._losses(x)
+        likeness = psnr(x, self.content)
         return {
             "content_loss": content_loss,
             "style_loss": style_loss,
             "total_loss": total_loss,
-            "total_ratio": total_loss / self.before[2],
-            "style_cut": 1 - style_loss / self.before[1],
+            "total_ratio": total_loss / self.before[2] if self.before[2] else None,
+            "style_cut": 1 - style_loss / self.before[1] if self.before[1] else None,
             "edge_ssim": edge_ssim(x, self.content),
             "matting_energy": matting_energy(x, self.laplacian),
-            "psnr": psnr(x, self.content),
+            "psnr": likeness if math.isfinite(likeness) else None,
         }
 
     def iterations(self, total: float) -> float | None:
