@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from apps.style_transfer.files.images import read_image
+from apps.style_transfer.files.decode import read_raster
+from apps.style_transfer.files.raster import to_depth
 from apps.style_transfer.learned.regions import Regional, regional
 from apps.style_transfer.learned.update import GramUpdate
 from apps.style_transfer.tiles.solver import MEMORY, encode_in_tiles
@@ -128,8 +129,7 @@ def fit_masks(masks: Tensor, size: tuple[int, int] | torch.Size, name: str = "ma
 
 def _planes(source: MaskSource, what: str) -> Planes:
     if isinstance(source, Path | str):
-        image = read_image(Path(source), flat=True).rgb[0]
-        return _of_picture((image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous(), what)
+        return _of_picture(torch.from_numpy(to_depth(read_raster(Path(source), flat=True).values, 8)), what)
     array = torch.as_tensor(source).detach().cpu()
     if array.numel() == 0 or array.ndim not in (2, 3):
         raise ValueError(f"the {what} must be (H, W), (R, H, W) or (H, W, 3), got the shape {tuple(array.shape)}")

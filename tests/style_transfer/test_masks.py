@@ -6,6 +6,7 @@ import io
 import logging
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from PIL import Image
 from style_helpers import draw, random_update
 from torch import Tensor
 
+from apps.style_transfer.files import decode
 from apps.style_transfer.learned.update import Architecture
 from apps.style_transfer.masks import COLOURS, fit_masks, read_masks, regional_style
 from unroll import Unrolled
@@ -84,6 +86,25 @@ def test_a_grey_mask_is_a_soft_region_and_what_it_leaves(kind: str, tmp_path: Pa
     masks = read_masks(save(tmp_path / "m.png", ramp) if kind == "picture" else source)  # type: ignore[arg-type]
     assert masks.names == ("white", "black")
     np.testing.assert_array_equal(masks.content, np.stack([ramp, 255 - ramp]))
+
+
+@pytest.mark.parametrize("kind", ["L", "P", "RGB", "deep", "tif"])
+def test_of_a_mask_beyond_measure_every_second_pixel_is_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.zeros((60, 81), dtype=np.uint8)
+    labels[10:, 30:] = 255
+    path = tmp_path / ("m.tif" if kind == "tif" else "m.png")
+    if kind in ("deep", "tif"):
+        imagecodecs.imwrite(path, labels.astype(np.uint16) * 257)
+    else:
+        Image.fromarray(labels).convert(kind).save(path)
+    whole = read_masks(path)
+    monkeypatch.setattr(decode, "_MASK", 60 * 81 // 4)
+    thin = read_masks(path)
+    assert thin.names == whole.names == ("white", "black")
+    assert torch.equal(thin.content[:, 6:, 16:], whole.content[:, ::2, ::2][:, 6:, 16:])
+    assert float((thin.content != whole.content[:, ::2, ::2]).float().mean()) < 0.03  # a row, a column
 
 
 def test_smoothed_edges_stay_soft() -> None:

@@ -223,6 +223,16 @@ def test_a_job_of_other_inputs_or_a_broken_one_starts_anew(
     torch.testing.assert_close(found, untiled(update, content, style, alpha=alpha), rtol=0, atol=1e-4)
 
 
+def test_what_a_kill_leaves_of_the_manifest_goes_with_the_job(
+    update: GramUpdate, style: EncodedStyle, tmp_path: Path
+) -> None:
+    work = tmp_path / "job"
+    work.mkdir()
+    (work / ".job.partial-abcd_123").write_text("{")  # what write_whole has when it is killed
+    tiled(update, draw(101, 150), style, memory=SMALLEST, work=work, steps=1)
+    assert not work.exists()
+
+
 def test_a_finished_job_is_found_without_a_tile(update: GramUpdate, style: EncodedStyle, tmp_path: Path) -> None:
     content = draw(101, 150)
     first = solve_in_tiles(update, content, style, memory=SMALLEST, work=tmp_path / "job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _DENSEST = 80  # pixels that a byte of a photograph may stand for; in a JPEG of the lowest quality it is 40
 _PLAIN = 8_000_000  # pixels below which a byte may stand for more: smaller drawings are flat as well, and cost less
+_MASK = 40_000_000  # pixels of a mask
 _STRIP = 50  # how many times longer than wide a picture of more than a megapixel may be
 _UPRIGHT: dict[int, Callable[[Values], Values]] = {
     1: lambda a: a,
@@ -46,7 +48,8 @@ def read_raster(path: Path, *, max_pixels: int = MAX_PIXELS, flat: bool = False)
     Args:
         path: the file.
         max_pixels: of more it is refused.
-        flat: it may be a drawing of few colours, whose large size costs next to no bytes, as a mask is.
+        flat: it may be a drawing of few colours, as a mask is, whose large size costs next to no bytes; of more than 40
+            million pixels every second one is kept each way, or every third: a mask need not be as sharp.
 
     Raises:
         ImageError: in one line, where there is no picture, it is damaged, or too large; see :func:`check_size`.
@@ -60,13 +63,31 @@ def read_raster(path: Path, *, max_pixels: int = MAX_PIXELS, flat: bool = False)
             with quiet():
                 found = tiff.read(path, largest)
             if found is not None:
-                return finished(str(path), *found)
+                decoded, notes, orientation = found
+                return finished(str(path), _thinned(decoded) if flat else decoded, notes, orientation)
         with opened(path, kind) as image:
             largest(*image.size)
             notes, orientation = _loaded(str(path), image)
             if kind.name == "PNG" and _bits_of_png(path) == 16:
-                return finished(str(path), _deep_png(path), replace(notes, depth=16), orientation)
-            return finished(str(path), from_pillow(image), notes, orientation)
+                deep = _deep_png(path)
+                return finished(str(path), _thinned(deep) if flat else deep, replace(notes, depth=16), orientation)
+            # Before the colours of a palette take four bytes each.
+            return finished(str(path), from_pillow(_reduced(image) if flat else image), notes, orientation)
+
+
+def _step(width: int, height: int) -> int:
+    return math.ceil(math.sqrt(width * height / _MASK))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    k = _step(*image.size)
+    return image.resize((-(-image.width // k), -(-image.height // k)), Image.Resampling.NEAREST) if k > 1 else image
+
+
+def _thinned(decoded: Decoded) -> Decoded:
+    k = _step(*decoded.values.shape[:2])
+    alpha = None if decoded.alpha is None else decoded.alpha[::k, ::k]
+    return replace(decoded, values=decoded.values[::k, ::k], alpha=alpha)
 
 
 def raster_of(image: Image.Image) -> Raster:

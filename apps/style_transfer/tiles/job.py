@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from apps.style_transfer.files.writing import write_whole
+from apps.style_transfer.files.writing import clear_partial, write_whole
 from apps.style_transfer.tiles.canvas import Canvas, Rows
 
 
@@ -33,6 +33,7 @@ class Job:
         except OSError as error:
             raise ValueError(f"cannot work in {work or tempfile.gettempdir()} ({error.strerror})") from None
         self._temporary = work is None
+        clear_partial(self._folder)  # of the manifest, from a killed job; the folder could not go with the result
         self._shape = shape
         self._manifest = self._folder / "job.json"
         self._inputs = ""
