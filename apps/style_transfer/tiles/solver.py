@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.style_transfer.allocation import return_memory
 from apps.style_transfer.learned.gram_step import EncodedStyle, Sums
 from apps.style_transfer.learned.regions import Regional, pyramid
 from apps.style_transfer.learned.update import GramGradient, GramUpdate, Plan
@@ -94,10 +95,12 @@ def solve_in_tiles(
             probe(job.canvas(job.done), job.done)
         tick = _Ticks(progress, 2 * len(tiling.tiles) * count, 2 * len(tiling.tiles) * job.done)
         for t in range(job.done, count):
+            return_memory()  # blocks of other sizes leave holes among those that are kept
             index = going_on.index(t)
             step = _Step(cast(GramGradient, update.gradients[index]), style, index, tick)
             x, following = job.canvas(t), Canvas.create(job.canvas(t + 1).path, source.shape)
             plan = step.plan(x, tiling.for_sums)
+            return_memory()
             # The displacement, and then in its place the iterate that it makes.
             slope = step.displace(x, following, plan, tiling.tiles)
             for strip in x.strips(tiling.strip):

@@ -34,7 +34,7 @@ class Tiling:
     Attributes:
         tiles: with halos for the whole of an update.
         for_sums: the same with the narrower halo of the forward maps.
-        strip: rows that a pass pixel by pixel takes at a time.
+        strip: rows that a pass pixel by pixel takes at a time, within a quarter of the memory.
     """
 
     def __init__(self, architecture: Architecture, height: int, width: int, memory: int) -> None:
@@ -56,7 +56,7 @@ class Tiling:
             columns = max(columns, min(width, int(memory / pixel / rows)))
         self._cores = self._cut(height, rows, whole), self._cut(width, columns, whole)
         self.tiles, self.for_sums = self.with_halo(whole), self.with_halo(forward)
-        self.strip = max(1, min(height, memory // (200 * width)))
+        self.strip = max(1, min(height, memory // (800 * width)))
 
     def _cut(self, length: int, outer: int, halo: int) -> list[tuple[int, int]]:
         if outer >= length:
