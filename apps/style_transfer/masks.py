@@ -68,7 +68,7 @@ def read_masks(content: MaskSource, style: MaskSource | None = None) -> Masks:
     Any other grey one is a soft mask: "white" by its brightness, "black" the rest; so are floats in [0, 1]. Any other
     picture in colour is read by the nearest of :data:`COLOURS`, so that JPEG does no harm: a colour without a 7 x 7
     square of its own is the noise of an edge, and goes to its neighbours. Arrays (R, H, W) are R soft masks, matched by
-    place.
+    place. Of a picture of more than 40 million pixels every second one is read each way, or every third.
 
     Regions of the photograph that the style lacks take after the whole style, see :func:`regional_style`, as all do
     where there is no mask of the style. Regions that only the style has are left out. The log says either. Raises

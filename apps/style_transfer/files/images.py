@@ -79,9 +79,9 @@ class Picture:
         return Raster(values, alpha, notes)
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, flat: bool = False) -> Picture:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture, upright and in sRGB; see :func:`read_raster` for what is done and what is raised."""
-    return Picture.of(read_raster(path, max_pixels=max_pixels, flat=flat))
+    return Picture.of(read_raster(path, max_pixels=max_pixels))
 
 
 def from_pil(image: Image.Image) -> Picture:
