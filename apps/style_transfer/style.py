@@ -103,10 +103,10 @@ class Style:
 
     def belongs_to(self, weights: Weights) -> None:
         """Raise ValueError unless these weights made it."""
-        c = weights.architecture.channels
-        sizes = (*c, 3) if weights.architecture.colours else c
+        a = weights.architecture
+        sizes = tuple((*a.channels[: a.depth(kind)], *([3] if a.colours else [])) for kind in a.kinds)
         shapes = tuple(tuple(level.mean.shape[-2] for level in levels) for levels in self.encoded)
-        if self.weights != weights.fingerprint or shapes != (sizes,) * weights.architecture.steps:
+        if self.weights != weights.fingerprint or shapes != sizes:
             raise ValueError(f"the style {self.name} was made by other weights: make it anew with these (style save)")
 
     def on(self, image: Tensor) -> EncodedStyle:

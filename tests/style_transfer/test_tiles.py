@@ -361,4 +361,4 @@ def test_a_carried_projector_is_near_the_projector_itself(
     monkeypatch.setattr(tiles, "REDUCED_PIXELS", 96 * 132 // 4)
     found = tiled(update, content, style, alpha=0.3, projector=options)
     free = untiled(update, content, style, alpha=0.3)
-    assert float((found - expected).abs().mean()) < 0.15 * float((free - expected).abs().mean())
+    assert float((found - expected).abs().mean()) < 0.25 * float((free - expected).abs().mean())

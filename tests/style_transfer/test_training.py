@@ -384,7 +384,7 @@ def test_distillation_gives_all_steps_forward_maps_that_resemble_vgg(pairs: Pair
     def unknown(state: dict[str, Tensor], level: int) -> float:
         update.load_state_dict(state)
         rows = vgg(images)[level].movedim(1, 0).flatten(1).T
-        taps = cast(GramGradient, update.gradients[0]).features(images)[level][-1].movedim(1, 0).flatten(1).T
+        taps = cast(GramGradient, update.gradients[1]).features(images)[level][-1].movedim(1, 0).flatten(1).T
         taps = torch.cat([taps, torch.ones_like(taps[:, :1])], 1)
         return float((taps @ torch.linalg.lstsq(taps, rows, driver="gelsd").solution - rows).norm())
 
@@ -393,7 +393,7 @@ def test_distillation_gives_all_steps_forward_maps_that_resemble_vgg(pairs: Pair
 
 
 def test_distillation_wants_the_levels_of_vgg(pairs: Pairs, vgg: VGG19) -> None:
-    with pytest.raises(ValueError, match="needs the four levels of VGG, the architecture has 2"):
+    with pytest.raises(ValueError, match="needs the four levels of VGG, the updates have 2"):
         distil(GramUpdate(SMALL), vgg, reference_objective(vgg), make_pool(pairs, vgg), steps=1)
 
 

@@ -181,7 +181,7 @@ def test_weights_that_promise_too_much_are_refused_before_room_is_made(
     tmp_path: Path, fields: dict[str, object], words: str
 ) -> None:
     path = tmp_path / "w.safetensors"
-    header = {"format": "gram-update/2", "architecture": json.dumps({**SMALL.as_dict(), **fields})}
+    header = {"format": "gram-update/3", "architecture": json.dumps({**SMALL.as_dict(), **fields})}
     write_tensors(path, random_update(SMALL).state_dict(), header)
     with pytest.raises(ValueError, match=words) as said:
         load_solver(path)
@@ -195,7 +195,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, value: c
     name = sorted(tensors)[-1]
     kind = {float: torch.float64, complex: torch.complex64, int: torch.int32}[type(value)]
     tensors[name] = torch.full_like(tensors[name], value, dtype=kind)
-    header = {"format": "gram-update/2", "architecture": json.dumps(SMALL.as_dict())}
+    header = {"format": "gram-update/3", "architecture": json.dumps(SMALL.as_dict())}
     write_tensors(path, tensors, header)
     with pytest.raises(ValueError, match=r"no finite numbers"):
         load_solver(path)
@@ -204,7 +204,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, value: c
 def test_sound_weights_still_load(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     update = random_update(SMALL)
-    write_tensors(path, update.state_dict(), {"format": "gram-update/2", "architecture": json.dumps(SMALL.as_dict())})
+    write_tensors(path, update.state_dict(), {"format": "gram-update/3", "architecture": json.dumps(SMALL.as_dict())})
     solver = load_solver(path)
     assert all(torch.equal(v, update.state_dict()[k]) for k, v in solver.update.state_dict().items())
     assert bool(solver(draw(20, 20), solver.update.encode(draw(20, 20))).x.isfinite().all())  # type: ignore[operator]

@@ -49,6 +49,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=default.plain_share,
         help="of that rate for plain gradient steps; %(default)s",
     )
+    option("--decay", type=float, default=default.decay, help="share of the budget over which it falls to zero, last")
+    option(
+        "--ema",
+        type=float,
+        default=default.ema,
+        help="of the averaged weights, which are those that are kept; %(default)s",
+    )
     option("--seed", type=int, default=default.seed)
     option("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     option("--start-from", type=Path, help="begin with the weights of this file")

@@ -15,7 +15,7 @@ from apps.style_transfer.learned.update import Architecture, GramUpdate, Padding
 from apps.style_transfer.weights import EMBEDDED_SOLVER, read_header, read_tensors, write_tensors
 from unroll import Unrolled
 
-_FORMAT = "gram-update/2"
+_FORMAT = "gram-update/3"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _check_numbers(architecture: Architecture, tensors: int) -> None:
     """Raise ValueError where a header asks for more than the file can hold, before room is made for it."""
-    if not all(type(n) is int and n > 0 for n in (*architecture.channels, *architecture.convolutions)):
+    numbers = (*architecture.channels, *architecture.convolutions, architecture.whitening_levels)
+    if not all(type(n) is int and n > 0 for n in numbers):
         raise ValueError("an architecture of numbers that mean nothing")
-    if architecture.steps * sum(architecture.convolutions) > tensors:
+    if sum(sum(architecture.convolutions[: architecture.depth(kind)]) for kind in architecture.kinds) > tensors:
         raise ValueError("an architecture of more maps than there are tensors")
     if architecture.padding not in get_args(Padding):
         raise ValueError("an architecture of another padding")

@@ -128,7 +128,7 @@ class Affine(NamedTuple):
 
 
 def whitening_map(now: Moments, style: Moments) -> Affine:
-    """Return F -> D = [F~ - F~ K^(-1/2) K_s^(1/2) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
+    """Return F -> D = [F~ K^(-1/2) (K^(1/2) - K_s^(1/2)) + mu - mu_s] / (rms + rms_s): the Gram step preconditioned.
 
     F~ are the centred features, K and K_s the covariances of image and style with a ridge of 1e-3 of their mean
     diagonal, that of the image with a tenth of the style's ridge at the least, mu the
@@ -136,16 +136,18 @@ def whitening_map(now: Moments, style: Moments) -> Affine:
     al., "Universal style transfer via feature transforms", 2017), so the step vanishes where the paper's does, and goes
     to that point in one stride where a gradient step crawls along the small eigenvalues. The roots are taken by six
     coupled Newton-Schulz iterations (N. Higham, "Functions of matrices", 2008, section 6.7): matrix products only.
+    They leave small eigenvalues whitened in part; K^(1/2) is written out, not cancelled, for then D is zero where the
+    moments agree, whatever the iterations have left.
 
     Cost: that of a 1 x 1 convolution, beside c^3 terms that no image size makes grow.
     """
     k, h = now.covariance, style.covariance
     # The style's share bounds what is drawn out: in a region of one flat colour that is rounding.
-    transform = matrix_roots(h)[0] @ matrix_roots(k, least=0.1 * _mean_variance(h))[1]
-    identity = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
+    root, inverse = matrix_roots(k, least=0.1 * _mean_variance(h))
+    change = (root - matrix_roots(h)[0]) @ inverse
     scale = _rms(k) + _rms(h)
     # The division is of the small matrices, and the one product is all that is of the size of the features.
-    return Affine((identity - transform) / scale, (transform @ now.mean - style.mean) / scale)
+    return Affine(change / scale, (now.mean - style.mean - change @ now.mean) / scale)
 
 
 def whitening_step(features: Tensor, style: Moments) -> Tensor:

@@ -33,7 +33,8 @@ class Level(nn.Module):
         ins = (below, *[channels] * (convolutions - 1))
         self.forward_maps = nn.ModuleList(conv(i, channels, bias=True) for i in ins)
         # backward_maps[k] mirrors forward_maps[k]: they are passed from the last to the first.
-        self.backward_maps = nn.ModuleList(conv(channels, i, bias=not gated) for i in ins)
+        # They have no biases: where there is nothing to move, D = 0, they have nothing to say.
+        self.backward_maps = nn.ModuleList(conv(channels, i, bias=False) for i in ins)
 
     def forward(self, y: Tensor) -> list[Tensor]:
         """Return the outputs of the convolutions, before their activation."""

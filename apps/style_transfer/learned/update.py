@@ -41,6 +41,7 @@ class Architecture:
         channels: c_l of the levels l = 1..L; level l works at 1 / 2^(l-1) of the resolution.
         convolutions: 3 x 3 convolutions of each level, up, and as many down; at least one.
         kinds: of g_0..g_{N-1}, "whitening" or "gradient".
+        whitening_levels: of whitening updates, which have the first so many of the levels; the others have all.
         bounded: keep every update within (-1, 1) and choose its length; False is the bare structure, for tests and
             studies.
         colours: one more level, l = 0, whose maps are the identity: a whitening step on the colours themselves, with a
@@ -51,6 +52,7 @@ class Architecture:
     channels: tuple[int, ...] = (16, 32, 64, 128)
     convolutions: tuple[int, ...] = (2, 2, 3, 3)
     kinds: tuple[Kind, ...] = ("whitening", "whitening", "gradient", "gradient")
+    whitening_levels: int = 2
     bounded: bool = True
     colours: bool = True
     padding: Padding = "replicate"
@@ -64,11 +66,17 @@ class Architecture:
             )
         if not self.kinds or not set(self.kinds) <= set(_KINDS):
             raise ValueError(f"each update is one of {', '.join(_KINDS)}, got {self.kinds}")
+        if self.whitening_levels < 1:
+            raise ValueError(f"whitening updates have at least one level, got {self.whitening_levels}")
 
     @property
     def steps(self) -> int:
         """N, the iterations there are parameters for."""
         return len(self.kinds)
+
+    def depth(self, kind: Kind) -> int:
+        """Return how many levels an update of this kind has."""
+        return min(self.whitening_levels, len(self.channels)) if kind == "whitening" else len(self.channels)
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields, for a header."""
@@ -137,6 +145,7 @@ class GramGradient(nn.Module):
     :class:`WhiteningGradient` takes long strides, :class:`PlainGradient` descends from where these end.
     """
 
+    kind: Kind
     gated: bool
     centred: bool  # whether the Gram steps need means beside Grams
     colour_gain_at_start: float
@@ -146,12 +155,13 @@ class GramGradient(nn.Module):
         self.architecture = architecture
         # The bare structure is an exact gradient, of ReLUs with their corner.
         self.ramp = RAMP if architecture.bounded else 0.0
-        ins = (3, *architecture.channels[:-1])
+        channels = architecture.channels[: architecture.depth(self.kind)]
+        ins = (3, *channels[:-1])
         self.levels = nn.ModuleList(
             Level(i, c, convolutions=k, pool=l > 0, gated=self.gated, ramp=self.ramp, padding=architecture.padding)
-            for l, (i, c, k) in enumerate(zip(ins, architecture.channels, architecture.convolutions, strict=True))
+            for l, (i, c, k) in enumerate(zip(ins, channels, architecture.convolutions, strict=False))
         )
-        self.style_maps = nn.ParameterList(initialise(torch.empty(c, c), nn.init.eye_) for c in architecture.channels)
+        self.style_maps = nn.ParameterList(initialise(torch.empty(c, c), nn.init.eye_) for c in channels)
         if architecture.colours:
             self.colour_gain = nn.Parameter(torch.tensor(self.colour_gain_at_start))
 
@@ -266,8 +276,10 @@ class WhiteningGradient(GramGradient):
 
     What its backward maps carry is a displacement of the features, not a derivative: they are a decoder with ReLUs of
     its own, and the length of the update is learned. It starts short, so that the solver starts close to the identity.
+    It has the first levels alone, for trained with all four it left the coarser two unused, twice (docs/studies.md).
     """
 
+    kind = "whitening"
     gated = False
     centred = True
     colour_gain_at_start = 0.1
@@ -299,6 +311,7 @@ class PlainGradient(GramGradient):
     optimization", 1987, section 5.3.
     """
 
+    kind = "gradient"
     gated = True
     centred = False
     colour_gain_at_start = 0.0

@@ -47,12 +47,13 @@ def distil(
     will see half-stylised pictures. All gradients t = 0..N-1 are then given these forward maps, and the plain ones
     their transposes as backward maps, which makes them Polyak steps on a loss much like VGG's.
 
-    Needs an architecture of four levels; ValueError otherwise. Memory: 1 MB a picture at 128 pixels. Nothing is
+    Needs an update of four levels; ValueError otherwise. Memory: 1 MB a picture at 128 pixels. Nothing is
     changed where it is interrupted before the regression starts.
     """
-    if len(update.architecture.channels) != 4:
+    student = max((cast(GramGradient, g) for g in update.gradients), key=lambda g: len(g.levels))
+    if len(student.levels) != 4:
         raise ValueError(
-            f"distillation needs the four levels of VGG, the architecture has {len(update.architecture.channels)}: "
+            f"distillation needs the four levels of VGG, the updates have {len(student.levels)}: "
             "train with --distil-steps 0"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -75,7 +76,6 @@ def distil(
                 targets.append([t.to("cpu", torch.bfloat16) for t in projected])
     scales = [torch.stack([t[l].float().square().mean() for t in targets]).mean().to(device) for l in range(4)]
 
-    student = cast(GramGradient, update.gradients[0])
     parameters = [p for level in student.levels for p in cast(Level, level).forward_maps.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(2, steps), pct_start=0.05)

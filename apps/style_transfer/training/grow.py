@@ -36,7 +36,7 @@ def grow(update: GramUpdate, architecture: Architecture, *, noise: float = 2e-3)
     for t, gradient in enumerate(new.gradients):
         source = cast(GramGradient, update.gradients[t % old.steps])
         state = {k: v for k, v in source.state_dict().items() if not k.startswith("levels.")}
-        for l, (level, extra) in enumerate(zip(source.levels, more, strict=True)):
+        for l, (level, extra) in enumerate(zip(source.levels, more, strict=False)):
             for side in ("forward_maps", "backward_maps"):
                 layers = list(cast(nn.ModuleList, getattr(level, side)))
                 layers[1:1] = [_identity(cast(nn.Conv2d, layers[-1]), noise) for _ in range(extra)]

@@ -123,12 +123,11 @@ class Training:
                 raise ValueError(f"--{name.replace('_', '-')} must be a number of at least {value}, got {given}")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}: choose one of {', '.join(OPTIMISERS)}")
-        if not 0 <= self.early <= 1:
-            raise ValueError(f"--early must be a share between 0 and 1, got {self.early}")
-        if not 0 <= self.plain_share <= 1:
-            raise ValueError(f"--plain-share must be between 0 and 1, got {self.plain_share}")
-        if not 0 <= self.hardness <= 1:
-            raise ValueError(f"--hardness must be between 0 and 1, got {self.hardness}")
+        for name in ("early", "plain_share", "hardness", "decay"):
+            if not 0 <= (given := getattr(self, name)) <= 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be a share between 0 and 1, got {given}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema must be at least 0 and less than 1, got {self.ema}")
         for name in ("minutes", "rate"):
             given = getattr(self, name)
             if given is not None and not 0 < given < math.inf:
