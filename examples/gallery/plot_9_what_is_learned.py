@@ -47,15 +47,14 @@ for row, (t, weights) in zip(parts, filters.items(), strict=True):
 
 # %%
 # The response of one level: what d = sum_l h_l^b(D_l) loses where D_l is left out. The backward maps of g_2 are linear
-# in the D_l, so that these add up to d. Those of g_0 have ReLUs of their own, and with the shipped weights
-# next to nothing passes the ones above level 2: its levels 3 and 4 have died in training.
+# in the D_l, so that these add up to d. Those of g_0 have ReLUs of their own, and it has the first two levels alone.
 def responses(gradient, x, style):
     maps = gradient.features(x)
     taps, everywhere = [outputs[-1] for outputs in maps], [None] * len(maps)
     plan = gradient.plan(gradient.sums(x, taps, everywhere), style)
     found = [step(tap) for step, tap in zip(plan.levels, taps, strict=True)]
     whole = gradient.displacement(x, maps, plan, everywhere)
-    silent = [[torch.zeros_like(d) if k == l else d for k, d in enumerate(found)] for l in range(4)]
+    silent = [[torch.zeros_like(d) if k == l else d for k, d in enumerate(found)] for l in range(len(found))]
     return [whole - gradient.carry(d, maps, x) for d in silent], whole
 
 
@@ -64,6 +63,8 @@ x = {0: content, 2: solver(content, encoded, steps=2).x}  # where g_0 and g_2 st
 answers = {t: responses(solver.update.gradients[t], x[t], encoded[t]) for t in (0, 2)}
 figure, parts = plt.subplots(2, 5, figsize=(13, 4.2), layout="constrained")
 for row, (t, (levels, whole)) in zip(parts, answers.items(), strict=True):
+    for axes in row:
+        axes.set_axis_off()
     for l, d in enumerate(levels):
         size = float(d.square().mean().sqrt() / whole.square().mean().sqrt())
         show(row[l], 0.5 - 0.15 * d[0] / d.std().clamp_min(1e-12), f"g_{t}, level {l + 1}: {size:.2f} of d")
