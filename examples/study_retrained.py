@@ -26,9 +26,7 @@ def crops(picture, count):
 def train(pictures, styles, vgg, photo_weight, steps):
     """Train two small updates on the ratio of the artistic loss plus photo_weight Tr(X^T L X) / n."""
     torch.manual_seed(0)  # the same start and the same pictures for every weight
-    update = st.GramUpdate(
-        st.Architecture(channels=(12, 24, 48), convolutions=(1, 2, 2), kinds=("whitening",) * 2, whitening_levels=3)
-    )
+    update = st.GramUpdate(st.Architecture((12, 24, 48), (1, 2, 2), ("whitening",) * 2, whitening_levels=3))
     solver, objective = Unrolled(update, steps=2), st.reference_objective(vgg)
     optimiser = torch.optim.Adam(update.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=max(steps, 2))

@@ -67,7 +67,8 @@ class Result:
 
     Attributes:
         image: (1, 3, H, W) in [0, 1].
-        iterates: x_0 (the photograph), .., x_N, not clipped; the last is ``image`` where its colours were put back.
+        iterates: x_0 (the photograph), .., x_N, not clipped, before its colours are put back; of a picture in tiles x_0
+            and ``image``.
         seconds: time of the projector's set-up and of the solver, with the encoding of the style.
         projector: the name of the operator that stood in the loop.
     """
@@ -284,11 +285,10 @@ def restyle(
         torch.cuda.synchronize(content.device)
     if not bool(solution.x.isfinite().all()):
         raise ValueError(f"the {options.solver} solver diverged: make its steps shorter with a smaller alpha")
-    image, iterates = solution.x.clamp(0, 1), solution.trace
+    image = solution.x.clamp(0, 1)
     if options.preserve_color == "luminance":
         image = with_chroma(image, content)
-        iterates = (*iterates[:-1], image)
-    return Result(image, iterates, time.perf_counter() - began, name)
+    return Result(image, solution.trace, time.perf_counter() - began, name)
 
 
 def steps_of(solver: StyleSolver, options: Options) -> float:

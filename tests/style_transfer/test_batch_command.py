@@ -222,7 +222,8 @@ def test_tile_by_tile_is_the_same(
     assert float((first.rgb - second.rgb).abs().max()) < 1 / 255
     assert (second.depth, second.alpha is not None) == (16, True)
     assert json.loads(whole)["size"] == json.loads(tiled)["size"] == list(second.rgb.shape[:1:-1])
-    assert json.loads(whole)["total_loss"][-1] == pytest.approx(json.loads(tiled)["total_loss"][-1], rel=1e-2)
+    if "luminance" not in arguments:  # then the last iterate is not the picture, which is all that is kept of tiles
+        assert json.loads(whole)["total_loss"][-1] == pytest.approx(json.loads(tiled)["total_loss"][-1], rel=1e-2)
     assert not list(tmp_path.glob(".*"))
 
 
