@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softsign
 
 from apps.style_transfer.learned.level import gate
-from apps.style_transfer.learned.update import (
-    Architecture,
-    GramGradient,
-    GramUpdate,
-    Kind,
-    Level,
-    PlainGradient,
-)
+from apps.style_transfer.learned.update import Architecture, GramGradient, GramUpdate, Kind, Level, PlainGradient
 from apps.style_transfer.training.grow import grow
 from graphs import Around, BandlimitedProjector, eigenbasis, matting
 from unroll import Box, Unrolled

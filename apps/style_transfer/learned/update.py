@@ -155,11 +155,12 @@ class GramGradient(nn.Module):
         self.architecture = architecture
         # The bare structure is an exact gradient, of ReLUs with their corner.
         self.ramp = RAMP if architecture.bounded else 0.0
-        channels = architecture.channels[: architecture.depth(self.kind)]
+        depth = architecture.depth(self.kind)
+        channels, convolutions = architecture.channels[:depth], architecture.convolutions[:depth]
         ins = (3, *channels[:-1])
         self.levels = nn.ModuleList(
             Level(i, c, convolutions=k, pool=l > 0, gated=self.gated, ramp=self.ramp, padding=architecture.padding)
-            for l, (i, c, k) in enumerate(zip(ins, channels, architecture.convolutions, strict=False))
+            for l, (i, c, k) in enumerate(zip(ins, channels, convolutions, strict=True))
         )
         self.style_maps = nn.ParameterList(initialise(torch.empty(c, c), nn.init.eye_) for c in channels)
         if architecture.colours:
